@@ -1,0 +1,87 @@
+"""Figures for the notebooks: showing one with a description, and boxes joined by arrows.
+
+Plots of numbers stand in the notebooks themselves; here is only what would take more lines than it teaches.
+"""
+
+import matplotlib.pyplot as plt
+from IPython.display import display
+from matplotlib.patches import FancyBboxPatch
+
+# One set of colours for all chapters; distinguishable with the common forms of colour blindness.
+BLUE, ORANGE, GREEN, ROSE, GREY = "#3b6fb6", "#d9822b", "#3f8f5f", "#b8506f", "#6b6f76"
+PALE = {BLUE: "#dce7f5", ORANGE: "#fae6d1", GREEN: "#dbeee2", ROSE: "#f5dde4", GREY: "#ececee"}
+
+
+def show(figure, alt):
+    """Display a figure once, with a description for readers who cannot see it.
+
+    Args:
+        figure: a matplotlib figure; it is closed afterwards.
+        alt: what the picture shows, in a sentence or two.
+
+    Raises:
+        ValueError: if the description is empty.
+    """
+    if not alt.strip():
+        raise ValueError("a figure needs a description: show(figure, alt='what it shows')")
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
+
+
+def canvas(width, height):
+    """A figure of ``width`` x ``height`` inches and axes without frame whose unit is one inch."""
+    figure, axes = plt.subplots(figsize=(width, height))
+    axes.set(xlim=(0, width), ylim=(0, height))
+    axes.axis("off")
+    figure.subplots_adjust(left=0, right=1, bottom=0, top=1)
+    return figure, axes
+
+
+def box(axes, x, y, text, colour=BLUE, width=1.5, height=0.5, size=10, **font):
+    """Draw a labelled box centred at (x, y), in inches; returns (x, y, width, height) for ``arrow``."""
+    corner = (x - width / 2, y - height / 2)
+    axes.add_patch(
+        FancyBboxPatch(
+            corner, width, height, boxstyle="round,pad=0,rounding_size=0.08", fc=PALE[colour], ec=colour, lw=1.3
+        )
+    )
+    axes.text(x, y, text, ha="center", va="center", size=size, color="#222222", **font)
+    return x, y, width, height
+
+
+def arrow(axes, start, end, label="", bend=0.0, colour=GREY, label_shift=(0, 0.14)):
+    """Draw an arrow between two boxes (as returned by ``box``), from edge to facing edge.
+
+    Args:
+        bend: how far the arrow bows to its side, as a share of its length; 0 is straight.
+        label_shift: where the label's middle stands, in inches from the arrow's middle.
+    """
+    (x0, y0, w0, h0), (x1, y1, w1, h1) = start, end
+    if abs(x1 - x0) - (w0 + w1) / 2 >= abs(y1 - y0) - (h0 + h1) / 2:  # side by side: leave and enter at the sides
+        side = 1 if x1 > x0 else -1
+        a, b = (x0 + side * w0 / 2, y0), (x1 - side * w1 / 2, y1)
+    else:
+        side = 1 if y1 > y0 else -1
+        a, b = (x0, y0 + side * h0 / 2), (x1, y1 - side * h1 / 2)
+    style = {"arrowstyle": "-|>", "color": colour, "lw": 1.3, "shrinkA": 2, "shrinkB": 2}
+    axes.annotate("", xy=b, xytext=a, arrowprops={**style, "connectionstyle": f"arc3,rad={bend}"})
+    if label:
+        middle = ((a[0] + b[0]) / 2 + label_shift[0], (a[1] + b[1]) / 2 + label_shift[1])
+        axes.text(*middle, label, ha="center", va="center", size=9, color=colour)
+
+
+def heat_map(axes, values, row_labels, column_labels, decimals=2, size=9):
+    """Draw a small matrix as coloured squares with the numbers in them, white at 0.
+
+    Args:
+        values: (R, C) array of numbers.
+    """
+    limit = max(abs(float(values.min())), abs(float(values.max())), 1e-9)
+    axes.imshow(values, cmap="RdBu_r", vmin=-1.6 * limit, vmax=1.6 * limit, aspect="auto")
+    for row in range(len(values)):
+        for column in range(len(values[row])):
+            axes.text(column, row, f"{float(values[row][column]):.{decimals}f}", ha="center", va="center", size=size)
+    axes.set_xticks(range(len(column_labels)), column_labels)
+    axes.set_yticks(range(len(row_labels)), row_labels)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)

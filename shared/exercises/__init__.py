@@ -1,0 +1,131 @@
+"""``check("2.1", my_function)``: tells a learner whether an exercise is solved, and if not, which claim failed.
+
+A module of this folder holds the checks of one chapter. A check is a function that receives what the
+learner wrote and raises AssertionError with a claim in words; it never shows the solution.
+"""
+
+import importlib
+import traceback
+from dataclasses import dataclass
+
+import torch
+
+_CHECKS = {}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found: ``outcome`` is "right", "wrong" or "not written yet"."""
+
+    name: str
+    outcome: str
+    detail: str = ""
+
+    def __str__(self):
+        if self.outcome == "right":
+            return f"Exercise {self.name}: every claim holds."
+        if self.outcome == "wrong":
+            return f"Exercise {self.name}: not yet. {self.detail}"
+        return f"Exercise {self.name}: not written yet."
+
+
+def exercise(name):
+    """Register the decorated function as the check of exercise ``name``, for example ``"2.1"``."""
+
+    def register(function):
+        _CHECKS[name] = function
+        return function
+
+    return register
+
+
+def known_exercises(chapter_module):
+    """Names of the exercises that a module of this folder checks, such as ``known_exercises("ch02")``."""
+    module = importlib.import_module(f"shared.exercises.{chapter_module}").__name__
+    return sorted(name for name, function in _CHECKS.items() if function.__module__ == module)
+
+
+def _find(name):
+    chapter = str(name).split(".")[0]
+    module = f"ch{int(chapter):02d}" if chapter.isdigit() else f"appendix_{chapter.lower()}"
+    try:
+        known = known_exercises(module)
+    except ModuleNotFoundError as error:
+        if error.name != f"shared.exercises.{module}":
+            raise
+        known = []
+    if name not in known:
+        raise ValueError(f"there is no exercise {name!r}; chapter {chapter} has {', '.join(known) or 'none'}")
+    return _CHECKS[name]
+
+
+def _learners_line(error):
+    """Where in the learner's own code an exception arose, as " (line 3 of nucleus)"; "" if not there."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "shared" not in frame.filename]
+    own = [frame for frame in frames if "ipykernel" in frame.filename or "ipython-input" in frame.filename]
+    return f" (line {own[-1].lineno} of {own[-1].name})" if own else ""
+
+
+def judge(name, *attempts):
+    """Run the check of exercise ``name`` on what the learner wrote; returns a Verdict, never raises for a wrong answer.
+
+    Raises:
+        ValueError: if there is no such exercise.
+    """
+    function = _find(name)
+    # A learner's function may draw random numbers or fix the seed; the cells after it must not notice.
+    state = torch.get_rng_state()
+    try:
+        function(*attempts)
+    except NotImplementedError:
+        return Verdict(name, "not written yet")
+    except AssertionError as error:
+        return Verdict(name, "wrong", f"This claim failed: {error}")
+    except TypeError as error:
+        # Most often a stub that still returns nothing, or other arguments than the exercise asks for.
+        return Verdict(name, "wrong", f"Your code stopped with TypeError{_learners_line(error)}: {error}")
+    except Exception as error:
+        return Verdict(name, "wrong", f"Your code stopped with {type(error).__name__}{_learners_line(error)}: {error}")
+    finally:
+        torch.set_rng_state(state)
+    return Verdict(name, "right")
+
+
+def check(name, *attempts):
+    """Print whether exercise ``name`` is solved; a stub is no error, so that Run All goes on.
+
+    Args:
+        name: the exercise's number as printed in the notebook, such as ``"2.1"``.
+        attempts: what the exercise asks for, most often one function.
+    """
+    print(judge(name, *attempts))
+
+
+def claim(holds, words):
+    """Fail the check with a sentence that says what should hold."""
+    if not holds:
+        raise AssertionError(words)
+
+
+def same(got, want, words):
+    """Fail with ``words`` and what came instead, unless ``got == want`` (in type of container, too)."""
+    if type(got) is not type(want) and not (isinstance(got, (int, float)) and isinstance(want, (int, float))):
+        raise AssertionError(f"{words}. Yours is a {type(got).__name__}, it should be a {type(want).__name__}")
+    if got != want:
+        raise AssertionError(f"{words}. Yours gave {_short(got)}")
+
+
+def close(got, want, words, tolerance=1e-5):
+    """Fail with ``words`` unless two tensors agree in shape and, to ``tolerance``, in every value."""
+    if not isinstance(got, torch.Tensor):
+        raise AssertionError(f"{words}. Yours is a {type(got).__name__}, it should be a tensor")
+    if got.shape != want.shape:
+        raise AssertionError(f"{words}. Yours has shape {tuple(got.shape)}, it should have {tuple(want.shape)}")
+    if not torch.allclose(got.double(), want.double(), rtol=tolerance, atol=tolerance):
+        gap = (got.double() - want.double()).abs().max().item()
+        raise AssertionError(f"{words}. The largest difference is {gap:.4g}")
+
+
+def _short(value, width=120):
+    text = repr(value)
+    return text if len(text) <= width else text[: width - 3] + "..."

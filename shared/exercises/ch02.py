@@ -1,0 +1,138 @@
+"""Checks of the exercises of chapter 2."""
+
+import math
+
+import tiktoken
+import torch
+
+from shared.assets import use_offline_vocabulary
+from shared.exercises import claim, close, exercise, same
+
+# Running text with the things that trip a loader or a splitter: dialogue, dashes, line breaks.
+_TEXT = (
+    'The lamp went out--twice. "Who is there?" asked the keeper; nobody answered.\n\n'
+    "He counted the steps (there were ninety-one), took his coat, and went down to see.\n"
+) * 3
+
+
+def _gpt2():
+    use_offline_vocabulary()
+    return tiktoken.get_encoding("gpt2")
+
+
+@exercise("2.1")
+def pieces_of_unknown_words(pieces):
+    tokenizer = _gpt2()
+    want = [(33901, "Ak"), (86, "w"), (343, "ir"), (86, "w"), (220, " "), (959, "ier")]
+    got = pieces("Akwirw ier")
+    claim(isinstance(got, list), f"pieces returns a list of pairs; yours returned a {type(got).__name__}")
+    claim(all(isinstance(pair, tuple) and len(pair) == 2 for pair in got), "each entry is a pair (id, piece)")
+    same([pair[0] for pair in got], [pair[0] for pair in want], "the ids are those of the whole string, in its order")
+    same([pair[1] for pair in got], [pair[1] for pair in want], "beside each id stands what that id alone decodes to")
+    same("".join(piece for _, piece in got), "Akwirw ier", "the pieces, put side by side, are the input")
+    other = pieces(" zorbled, twice")
+    same([pair[0] for pair in other], tokenizer.encode(" zorbled, twice"), "it works for other text as well")
+    same("".join(piece for _, piece in other), " zorbled, twice", "a leading space is part of a piece")
+    same(pieces(""), [], "the empty text has no pieces")
+
+
+@exercise("2.2")
+def other_loader_settings(first_batch, shared_tokens):
+    ids = _gpt2().encode(_TEXT)
+    for length, stride in [(2, 2), (8, 2), (5, 3)]:
+        got = first_batch(_TEXT, length, stride)
+        settings = f"max_length={length}, stride={stride}"
+        claim(isinstance(got, (tuple, list)) and len(got) == 2, "first_batch returns two tensors: inputs and targets")
+        rows = range(0, 4 * stride, stride)
+        close(got[0], torch.tensor([ids[i : i + length] for i in rows]), f"the inputs for {settings}, not shuffled")
+        close(got[1], torch.tensor([ids[i + 1 : i + length + 1] for i in rows]), f"the targets for {settings}")
+    for length, stride in [(2, 2), (8, 2), (8, 8), (3, 5), (4, 1)]:
+        same(
+            shared_tokens(length, stride),
+            max(0, length - stride),
+            f"how many tokens neighbouring rows share with max_length={length}, stride={stride}",
+        )
+
+
+@exercise("2.3")
+def lossless_split(split):
+    for text in [
+        _TEXT,
+        'Well!--she said: "No."',
+        "  two  spaces\tand a tab ",
+        "line one\n\n\nline three\n",
+        "it's snake_case (maybe)",
+        "",
+    ]:
+        got = split(text)
+        claim(isinstance(got, list), f"split returns a list; yours returned a {type(got).__name__}")
+        claim(all(isinstance(token, str) for token in got), "every token is a string")
+        same("".join(got), text, "the tokens, put side by side, are the text again")
+        claim("" not in got, f"no token is empty (there is one in the tokens of {text[:20]!r})")
+    tokens = split('He paused--then, "Go on."')
+    for piece in ["He", "paused", "--", "then", ",", '"', "Go", "on", "."]:
+        claim(piece in tokens, f"{piece!r} is a token of its own in 'He paused--then, \"Go on.\"'")
+    claim(split("a  b") != ["a  b"], "white space separates words")
+
+
+@exercise("2.4")
+def number_of_windows(count_windows):
+    for n in range(1, 40):
+        for length in range(1, 9):
+            for stride in range(1, 9):
+                want = len(range(0, n - length, stride))
+                got = count_windows(n, length, stride)
+                claim(
+                    got == want,
+                    f"with n={n} tokens, max_length={length}, stride={stride} there are {want} rows; yours gave {got}",
+                )
+    same(count_windows(5145, 256, 128), math.ceil((5145 - 256) / 128), "it is right for a long text")
+    claim(isinstance(count_windows(9, 4, 2), int), "the number of rows is a whole number of type int")
+
+
+@exercise("2.5")
+def packed_documents(pack):
+    end = _gpt2().encode("<|endoftext|>", allowed_special={"<|endoftext|>"})[0]
+    documents = ["One two three.", "Four five.", "Six!"]
+    encode = _gpt2().encode
+    want = []
+    for text in documents:
+        want += [*encode(text), end]
+    got = pack(documents)
+    claim(isinstance(got, list), f"pack returns a list of ids; yours returned a {type(got).__name__}")
+    claim(end in got, f"documents are separated by the end-of-text id {end}")
+    claim(got.count(end) == len(documents), f"there is one end-of-text id for each of the {len(documents)} documents")
+    claim(got[-1:] == [end], "the last document is closed as well")
+    same(got, want, "between the separators stand the ids of each document, unchanged and in order")
+    same(pack([]), [], "no documents give no ids")
+    tricky = "A page that mentions <|endoftext|> in passing."
+    inside = encode(tricky, disallowed_special=())
+    same(
+        pack([tricky]),
+        [*inside, end],
+        "the separator spelled out inside a document is ordinary text: only pack() ends a document",
+    )
+
+
+@exercise("2.6")
+def input_embeddings(embed):
+    generator = torch.Generator().manual_seed(6)
+    token_weight = torch.randn(11, 5, generator=generator)
+    pos_weight = torch.randn(7, 5, generator=generator)
+    before = token_weight.clone(), pos_weight.clone()
+    ids = torch.tensor([[3, 0, 3, 10], [1, 1, 1, 1]])
+    got = embed(ids, token_weight, pos_weight)
+    claim(isinstance(got, torch.Tensor), f"embed returns a tensor; yours returned a {type(got).__name__}")
+    same(tuple(got.shape), (2, 4, 5), "the result has shape (B, T, D)")
+    claim(not torch.allclose(got[0, 0], got[0, 2]), "the same id at another position gets another vector")
+    close(got, token_weight[ids] + pos_weight[:4], "row ids[b, t] of the token weight plus row t of the position weight")
+    full = torch.zeros(1, 7, dtype=torch.long)
+    close(embed(full, token_weight, pos_weight), token_weight[full] + pos_weight, "as many tokens as positions fit")
+    try:
+        embed(torch.zeros(1, 8, dtype=torch.long), token_weight, pos_weight)
+    except ValueError as error:
+        claim("8" in str(error) and "7" in str(error), "the ValueError for too long an input names both numbers, 8 and 7")
+    else:
+        raise AssertionError("eight tokens with seven positions raise ValueError")
+    close(token_weight, before[0], "the caller's token weight is left alone")
+    close(pos_weight, before[1], "the caller's position weight is left alone")

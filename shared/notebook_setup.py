@@ -1,0 +1,73 @@
+"""What a notebook's setup cell does once the course's folder is found."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+
+from shared import assets
+from shared.course import ROOT, scale
+
+
+def on_colab():
+    """True inside a Colab notebook: that is where the module ``google.colab`` is loaded."""
+    return "google.colab" in sys.modules
+
+
+def requirements(root=ROOT):
+    """``requirements.txt`` as a dict: distribution name -> pinned version."""
+    lines = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    pins = (line.split("#")[0].strip() for line in lines)
+    return dict(pin.split("==") for pin in pins if pin)
+
+
+def missing_packages(root=ROOT):
+    """Names in ``requirements.txt`` that are not installed at all, in any version."""
+
+    def installed(name):
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return False
+        return True
+
+    return [name for name in requirements(root) if not installed(name)]
+
+
+# What the tests need and a reader on Colab does not; and what must stay as Colab has it.
+_NOT_ON_COLAB = frozenset("torch jupyterlab ipykernel pytest pytest-xdist nbval nbclient ruff playwright".split())
+
+
+def install_missing():
+    """Install the missing packages on Colab, unpinned, so that nothing Colab ships is replaced.
+
+    Raises:
+        RuntimeError: if pip fails; the message holds the command to try by hand.
+    """
+    wanted = [name for name in missing_packages() if name not in _NOT_ON_COLAB]
+    if not wanted:
+        return
+    command = [sys.executable, "-m", "pip", "install", "--quiet", *wanted]
+    if subprocess.run(command).returncode != 0:
+        raise RuntimeError(f"pip could not install {', '.join(wanted)}; try: {' '.join(command)}")
+
+
+def prepare():
+    """Make the notebook ready and say in one line on what it runs.
+
+    Installs what is missing (on Colab only), points tiktoken at a local copy of GPT-2's vocabulary, and
+    warns if this kernel lacks packages of the course (the wrong kernel, most often).
+    """
+    if on_colab():
+        install_missing()
+    lacking = [name for name in missing_packages() if not (on_colab() and name in _NOT_ON_COLAB)]
+    if lacking:
+        raise ModuleNotFoundError(
+            f"this notebook's Python, {sys.executable}, lacks {', '.join(lacking)}. Is it the course's kernel? "
+            f"Start the course with `python3 -m shared lab` in {ROOT}, or run `python3 -m shared doctor` there."
+        )
+    assets.use_offline_vocabulary()
+    torch_version = importlib.metadata.version("torch")
+    data = os.environ.get("COURSE_DATA") or "cache, download or sample"
+    print(f"Python {platform.python_version()}, torch {torch_version}, scale {scale()}, data from: {data}")

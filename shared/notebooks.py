@@ -1,0 +1,181 @@
+"""Runs the notebooks to store their outputs, keeps their files clean, and says what is wrong with one.
+
+    python3 -m shared notebooks --run [PATH ...]    execute from a clean kernel, clean up, save
+    python3 -m shared notebooks --tidy [PATH ...]   clean up without running
+    python3 -m shared notebooks --check [PATH ...]  list what is wrong; exit status 1 if anything is
+
+Without paths: every notebook of the course. Tidying never touches what a cell printed or drew. It removes
+what differs from run to run (time stamps, widget ids, progress bars, memory addresses) and writes the
+setup cell, which is the same everywhere.
+"""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+from shared.course import ROOT, notebooks
+
+SETUP_CELL = Path(__file__).with_name("setup_cell.py")
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+TAGS = {"setup", "exercise", "check", "nbval-check-output"}
+LONGEST_OUTPUT = 15  # lines of text a cell may print
+LARGEST_FILE = 600  # KB
+
+# The same settings as in the tests: what a cell prints must not depend on who runs it.
+QUIET = {"PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore", "TQDM_DISABLE": "1"}
+
+_KERNEL = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+_PROGRESS = re.compile(r"\r|\d+%\|")
+_ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
+
+
+def text_of(part):
+    """The text of a cell's source or an output's field, stored as one string or as a list of lines."""
+    return part if isinstance(part, str) else "".join(part)
+
+
+def _tidy_output(output):
+    """One output without what differs from run to run; None if nothing is left of it."""
+    if output["output_type"] == "stream":
+        if output["name"] == "stderr" and _PROGRESS.search(text_of(output["text"])):
+            return None
+        text = _ADDRESS.sub("0x...", text_of(output["text"]))
+        return {"name": output["name"], "output_type": "stream", "text": text.splitlines(keepends=True)}
+    if "data" in output:
+        data = dict(output["data"])
+        if data.pop(WIDGET_VIEW, None) and set(data) <= {"text/plain"}:
+            return None
+        if "text/plain" in data:
+            data["text/plain"] = _ADDRESS.sub("0x...", text_of(data["text/plain"])).splitlines(keepends=True)
+        output = {**output, "data": data}
+    return output
+
+
+def tidy(book):
+    """A copy of a notebook (its JSON as a dict) in the form in which it is committed."""
+    cells = []
+    for cell in book["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        source = SETUP_CELL.read_text(encoding="utf-8").strip() if "setup" in tags else text_of(cell["source"])
+        clean = {
+            "cell_type": cell["cell_type"],
+            "id": cell["id"],
+            "metadata": {"tags": tags} if tags else {},
+            "source": source.splitlines(keepends=True),
+        }
+        if cell["cell_type"] == "code":
+            clean["execution_count"] = cell["execution_count"]
+            clean["outputs"] = [kept for output in cell["outputs"] if (kept := _tidy_output(output))]
+            for output in clean["outputs"]:
+                if "execution_count" in output:
+                    output["execution_count"] = cell["execution_count"]
+        cells.append(clean)
+    return {"cells": cells, "metadata": _KERNEL, "nbformat": 4, "nbformat_minor": 5}
+
+
+def as_text(book):
+    """The notebook file's text: the layout that Jupyter itself writes, so that saving changes nothing else."""
+    return json.dumps(book, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _image_problems(place, cell):
+    if cell["cell_type"] == "markdown":
+        for alt, address in re.findall(r"!\[([^\]]*)\]\(([^)]*)\)", text_of(cell["source"])):
+            if not alt.strip():
+                yield f"{place}: the image {address} has no alt text"
+            if address.startswith("http"):
+                yield f"{place}: the image {address} is not in the repository"
+    for output in cell.get("outputs", []):
+        if "image/png" in output.get("data", {}) and not output["metadata"].get("image/png", {}).get("alt"):
+            yield f"{place}: a figure without alt text; show it with shared.drawing.show(figure, alt=...)"
+
+
+def problems(path):
+    """What is wrong with a notebook as it is stored: a list of sentences, empty if nothing is.
+
+    nbval by itself accepts a cell marked for comparison that was never run, so that is looked at here.
+    """
+    raw = path.read_text(encoding="utf-8")
+    book = json.loads(raw)
+    found = []
+    if raw != as_text(tidy(book)):
+        found.append("not in the form in which notebooks are committed: run `python3 -m shared notebooks --tidy`")
+    if len(raw) > LARGEST_FILE * 1024:
+        found.append(f"{len(raw) // 1024} KB; at most {LARGEST_FILE} are allowed: fewer or smaller figures")
+    code = [(n, cell) for n, cell in enumerate(book["cells"], start=1) if cell["cell_type"] == "code"]
+    if [cell["execution_count"] for _, cell in code] != list(range(1, len(code) + 1)):
+        found.append("not run from top to bottom in a clean kernel: `python3 -m shared notebooks --run`")
+    if not code or "setup" not in code[0][1]["metadata"].get("tags", []):
+        found.append("the first code cell is not the setup cell (tag 'setup')")
+    if len({cell["id"] for cell in book["cells"]}) != len(book["cells"]):
+        found.append("two cells have the same id")
+    for number, cell in enumerate(book["cells"], start=1):
+        place = f"cell {number}"
+        tags = set(cell["metadata"].get("tags", []))
+        if tags - TAGS:
+            found.append(f"{place}: unknown tag {', '.join(sorted(tags - TAGS))}; known are {', '.join(sorted(TAGS))}")
+        outputs = cell.get("outputs", [])
+        if "nbval-check-output" in tags and not outputs:
+            found.append(f"{place}: marked for comparison, but has no stored output")
+        found += [f"{place}: stored an error, {o['ename']}" for o in outputs if o["output_type"] == "error"]
+        printed = "".join(text_of(o["text"]) for o in outputs if o["output_type"] == "stream")
+        if printed.count("\n") > LONGEST_OUTPUT:
+            found.append(f"{place}: prints {printed.count(chr(10))} lines, at most {LONGEST_OUTPUT} are allowed")
+        found += _image_problems(place, cell)
+    return found
+
+
+def execute(path):
+    """Run a notebook from top to bottom in a clean kernel, in its own folder; returns it as a dict.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: if a cell fails.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+
+    book = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        book, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    )
+    client.execute(env={**os.environ, **QUIET})
+    return json.loads(nbformat.writes(book))
+
+
+def save(book, path):
+    """Write a tidied notebook; aside first, then renamed, so that an interruption leaves the old one."""
+    aside = path.with_suffix(".partial")
+    aside.write_text(as_text(tidy(book)), encoding="utf-8", newline="\n")
+    os.replace(aside, path)
+
+
+def main(argv):
+    """Command line, see the module's docstring; returns the exit status."""
+    modes = [word for word in argv if word.startswith("-")]
+    if len(modes) != 1 or modes[0] not in ("--run", "--tidy", "--check"):
+        print(__doc__.strip(), file=sys.stderr)
+        return 2
+    paths = [Path(word).resolve() for word in argv if not word.startswith("-")] or notebooks()
+    wrong = 0
+    for path in paths:
+        name = os.path.relpath(path, ROOT)
+        if modes[0] == "--run":
+            print(f"running {name}", flush=True)
+            save(execute(path), path)
+        elif modes[0] == "--tidy":
+            save(json.loads(path.read_text(encoding="utf-8")), path)
+        for problem in problems(path):
+            wrong += 1
+            print(f"{name}: {problem}")
+    if not wrong:
+        print(f"{len(paths)} notebook(s): clean")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

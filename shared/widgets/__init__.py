@@ -1,0 +1,12 @@
+"""The interactive parts of the notebooks.
+
+Every explorer is a pure function that draws an SVG picture from plain values, and a few controls that call
+it. Where no front end shows widgets (a stored notebook, a test, a page on the web), the same cell shows the
+picture for the starting values.
+"""
+
+from shared.widgets.explorer import Explorer
+from shared.widgets.tokens import tokenizer_explorer
+from shared.widgets.windows import window_explorer
+
+__all__ = ["Explorer", "tokenizer_explorer", "window_explorer"]

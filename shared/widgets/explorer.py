@@ -1,0 +1,44 @@
+"""Controls above a picture that follows them."""
+
+import ipywidgets
+
+from shared.widgets import svg
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+class Explorer:
+    """Shows ``draw(**values)`` below controls and draws it again whenever one of them moves.
+
+    Args:
+        controls: name -> ipywidgets control; the names are the arguments of ``draw`` and ``describe``.
+        draw: values -> SVG picture as text. It must not fail for any setting of the controls.
+        describe: values -> the picture in words; the description for readers who cannot see it.
+    """
+
+    def __init__(self, controls, draw, describe):
+        self.controls, self.draw, self.describe = controls, draw, describe
+        self.picture = ipywidgets.HTML()
+        self.view = ipywidgets.VBox([*controls.values(), self.picture])
+        for control in controls.values():
+            control.observe(self.redraw, names="value")
+        self.redraw()
+
+    def values(self):
+        """The controls' present values, by name."""
+        return {name: control.value for name, control in self.controls.items()}
+
+    def redraw(self, change=None):
+        """Draw the picture for the present values. ``change`` is what ipywidgets passes; it is not used."""
+        self.picture.value = self.draw(**self.values())
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        # Written out by hand, because the widget's own method has another name in ipywidgets 7 (Colab) than in 8.
+        # A front end without widgets takes the next best entry: the image.
+        values = self.values()
+        words = self.describe(**values)
+        return {
+            WIDGET_VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id},
+            "text/html": svg.as_image(self.draw(**values), words),
+            "text/plain": words,
+        }
