@@ -139,7 +139,8 @@ def execute(path):
     import nbformat
     from nbclient import NotebookClient
 
-    book = nbformat.read(path, as_version=4)
+    # Tidied first: the setup cell that runs is the one that is stored.
+    book = nbformat.reads(as_text(tidy(json.loads(path.read_text(encoding="utf-8")))), as_version=4)
     client = NotebookClient(
         book, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
     )
