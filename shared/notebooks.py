@@ -68,6 +68,8 @@ def tidy(book):
             "metadata": {"tags": tags} if tags else {},
             "source": source.splitlines(keepends=True),
         }
+        if "setup" in tags:  # plumbing: folded away in JupyterLab, a click shows it
+            clean["metadata"]["jupyter"] = {"source_hidden": True}
         if cell["cell_type"] == "code":
             clean["execution_count"] = cell["execution_count"]
             clean["outputs"] = [kept for output in cell["outputs"] if (kept := _tidy_output(output))]

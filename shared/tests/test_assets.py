@@ -401,6 +401,15 @@ def test_two_processes_download_at_once(server, tmp_path):
     assert files_in(tmp_path / "cache") == ["the-verdict.txt"]
 
 
+def test_writers_do_not_share_the_unfinished_file(server, monkeypatch, tmp_path):
+    replace, unfinished = os.replace, []
+    monkeypatch.setattr(os, "replace", lambda part, path: (unfinished.append(part), replace(part, path)))
+    publish("the-verdict.txt", server.url("/story", body(STORY)))
+    for _ in range(2):
+        assets.fetch("the-verdict.txt").path.unlink()
+    assert len(set(unfinished)) == 2 and {p.parent for p in unfinished} == {tmp_path / "cache"}
+
+
 @pytest.mark.parametrize("call", ["replace", "write"])
 def test_full_disk_is_an_error(server, monkeypatch, tmp_path, call):
     write = Path.write_bytes
