@@ -94,7 +94,9 @@ def ask(python):
 def on_colab():
     """Is this Google Colab, whose own packages must not be replaced?"""
     try:
-        return "COLAB_RELEASE_TAG" in os.environ or importlib.util.find_spec("google.colab") is not None
+        if "COLAB_RELEASE_TAG" in os.environ or "google.colab" in sys.modules:
+            return True
+        return importlib.util.find_spec("google.colab") is not None
     except ImportError:    # there is no package `google` at all
         return False
 

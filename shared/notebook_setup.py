@@ -6,37 +6,17 @@ import platform
 import subprocess
 import sys
 
-from shared import assets
+from shared import assets, environment
 from shared.course import ROOT, scale
-
-
-def on_colab():
-    """True inside a Colab notebook: that is where the module ``google.colab`` is loaded."""
-    return "google.colab" in sys.modules
-
-
-def requirements(root=ROOT):
-    """``requirements.txt`` as a dict: distribution name -> pinned version."""
-    lines = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    pins = (line.split("#")[0].strip() for line in lines)
-    return dict(pin.split("==") for pin in pins if pin)
-
-
-def missing_packages(root=ROOT):
-    """Names in ``requirements.txt`` that are not installed at all, in any version."""
-
-    def installed(name):
-        try:
-            importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            return False
-        return True
-
-    return [name for name in requirements(root) if not installed(name)]
 
 
 # What the tests need and a reader on Colab does not; and what must stay as Colab has it.
 _NOT_ON_COLAB = frozenset("torch jupyterlab ipykernel pytest pytest-xdist nbval nbclient ruff playwright".split())
+
+
+def absent_packages():
+    """Names in ``requirements.txt`` that are not installed at all, in any version."""
+    return [name for name, (_, installed) in environment.unmet().items() if installed is None]
 
 
 def install_missing():
@@ -45,7 +25,7 @@ def install_missing():
     Raises:
         RuntimeError: if pip fails; the message holds the command to try by hand.
     """
-    wanted = [name for name in missing_packages() if name not in _NOT_ON_COLAB]
+    wanted = [name for name in absent_packages() if name not in _NOT_ON_COLAB]
     if not wanted:
         return
     command = [sys.executable, "-m", "pip", "install", "--quiet", *wanted]
@@ -59,9 +39,10 @@ def prepare():
     Installs what is missing (on Colab only), points tiktoken at a local copy of GPT-2's vocabulary, and
     warns if this kernel lacks packages of the course (the wrong kernel, most often).
     """
-    if on_colab():
+    colab = environment.on_colab()
+    if colab:
         install_missing()
-    lacking = [name for name in missing_packages() if not (on_colab() and name in _NOT_ON_COLAB)]
+    lacking = [name for name in absent_packages() if not (colab and name in _NOT_ON_COLAB)]
     if lacking:
         raise ModuleNotFoundError(
             f"this notebook's Python, {sys.executable}, lacks {', '.join(lacking)}. Is it the course's kernel? "

@@ -125,13 +125,14 @@ def input_embeddings(embed):
     claim(isinstance(got, torch.Tensor), f"embed returns a tensor; yours returned a {type(got).__name__}")
     same(tuple(got.shape), (2, 4, 5), "the result has shape (B, T, D)")
     claim(not torch.allclose(got[0, 0], got[0, 2]), "the same id at another position gets another vector")
-    close(got, token_weight[ids] + pos_weight[:4], "row ids[b, t] of the token weight plus row t of the position weight")
+    want = token_weight[ids] + pos_weight[:4]
+    close(got, want, "entry (b, t) is row ids[b, t] of the token weight plus row t of the position weight")
     full = torch.zeros(1, 7, dtype=torch.long)
     close(embed(full, token_weight, pos_weight), token_weight[full] + pos_weight, "as many tokens as positions fit")
     try:
         embed(torch.zeros(1, 8, dtype=torch.long), token_weight, pos_weight)
     except ValueError as error:
-        claim("8" in str(error) and "7" in str(error), "the ValueError for too long an input names both numbers, 8 and 7")
+        claim("8" in str(error) and "7" in str(error), "the ValueError for 8 tokens and 7 positions names both numbers")
     else:
         raise AssertionError("eight tokens with seven positions raise ValueError")
     close(token_weight, before[0], "the caller's token weight is left alone")

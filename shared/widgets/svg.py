@@ -40,6 +40,11 @@ def as_image(svg, alt):
     return f'<img alt="{escape(alt, quote=True)}" src="data:image/svg+xml;base64,{data}"/>'
 
 
+# Control characters have no shape, and most of them may not even stand in an SVG file: Unicode has pictures of them.
+_VISIBLE = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421, 0xFFFE: 0xFFFD, 0xFFFF: 0xFFFD}
+_VISIBLE |= str.maketrans({" ": "·", "\n": "↵", "\t": "⇥"})
+
+
 def visible(piece):
-    """Text in which spaces, line breaks and tabs can be seen."""
-    return piece.replace(" ", "·").replace("\n", "↵").replace("\t", "⇥").replace("\r", "␍")
+    """Text in which spaces, line breaks and control characters can be seen."""
+    return piece.translate(_VISIBLE)

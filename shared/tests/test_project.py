@@ -1,0 +1,130 @@
+"""README, workflows and the house as a whole."""
+
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from shared.course import ROOT, chapter_notebook, chapters, notebooks
+from shared.environment import OLDEST_PYTHON
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line for block in re.findall(r"```\n(.*?)```", README, flags=re.S) for line in block.strip().splitlines()]
+
+# How each command of the README is tested. A command that stands in the README and not here fails the test below.
+TESTED_BY = {
+    "python3 -m shared lab": "test_browser.py and test_launcher.py start it and open a notebook",
+    "python3 -m shared test": "it is what runs this test; test_launcher.py runs its steps",
+    "python3 -m shared doctor": "test_commands_of_the_readme",
+    "python3 -m shared notebooks --run ch02_text_data/ch02.ipynb": "test_run_stores_outputs",
+    "python3 -m shared carry": "test_commands_of_the_readme",
+}
+
+
+def shared_command(*words):
+    return subprocess.run([sys.executable, "-m", "shared", *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def test_every_command_of_the_readme_is_tested():
+    assert set(COMMANDS) == set(TESTED_BY)
+
+
+@pytest.mark.parametrize("command", ["doctor", "carry"])
+def test_commands_of_the_readme(command):
+    assert f"python3 -m shared {command}" in COMMANDS
+    result = shared_command(command)
+    assert result.returncode == 0, result.stdout + result.stderr
+    if command == "doctor":
+        for word in ("torch", "the-verdict.txt", "GB"):
+            assert word in result.stdout
+
+
+def test_run_stores_outputs(tmp_path):
+    """``notebooks --run`` on a copy of a small notebook: outputs and counts come from the run."""
+    import json
+
+    source = json.loads((ROOT / "ch02_text_data" / "solutions.ipynb").read_text(encoding="utf-8"))
+    source["cells"] = source["cells"][:2]
+    source["cells"].append({
+        "cell_type": "code", "id": "sum", "metadata": {}, "source": "print(1 + 1)", "execution_count": None, "outputs": []
+    })  # fmt: skip
+    # Inside the course, because the setup cell looks for it from the notebook's folder upwards.
+    folder = ROOT / "shared" / "tests" / "__pycache__"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{tmp_path.name}.ipynb"
+    try:
+        path.write_text(json.dumps(source), encoding="utf-8")
+        result = shared_command("notebooks", "--run", str(path))
+        assert result.returncode == 0, result.stdout + result.stderr
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        assert [cell["execution_count"] for cell in cells if cell["cell_type"] == "code"] == [1, 2]
+        assert cells[-1]["outputs"][0]["text"] == ["2\n"]
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def test_first_command_comes_within_120_words():
+    before = README[: README.index("python3 -m shared test")]
+    assert len(re.findall(r"[\w'-]+", before)) <= 120
+
+
+def test_links_of_the_readme_lead_somewhere():
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert links
+    for link in links:
+        if not link.startswith("http"):
+            assert (ROOT / link).exists(), link
+
+
+def test_reading_table_names_every_chapter():
+    for chapter in chapters():
+        assert str(chapter_notebook(chapter).relative_to(ROOT)).replace("\\", "/") in README
+
+
+def test_python_version_is_the_same_everywhere():
+    oldest = ".".join(map(str, OLDEST_PYTHON))
+    assert f"Python {oldest} or newer" in README
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'target-version = "py{oldest.replace(".", "")}"' in project
+
+
+def test_workflow_runs_the_test_command_on_three_systems_and_two_pythons():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))
+    job = workflow["jobs"]["test"]
+    assert job["strategy"]["matrix"]["os"] == ["ubuntu-latest", "macos-latest", "windows-latest"]
+    assert job["strategy"]["matrix"]["python"] == [".".join(map(str, OLDEST_PYTHON)), "3.x"]
+    assert any(step.get("run") == "python -m shared test" for step in job["steps"])
+    assert "python3 -m shared test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_top_level_holds_what_the_design_says():
+    allowed = {
+        "README.md", "LICENSE", "requirements.txt", "pyproject.toml", "shared", ".ci", ".github", ".gitignore",
+        ".gitattributes", ".git", ".venv", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints", *chapters(),
+    }  # fmt: skip
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode:
+        pytest.skip("this copy of the course is no git checkout")
+    assert {name.split("/")[0] for name in tracked.stdout.splitlines()} <= allowed
+
+
+def test_every_file_is_opened_with_an_encoding():
+    """On Windows the default is not UTF-8. The linter's rule PLW1514 looks at every call."""
+    command = [sys.executable, "-m", "ruff", "check", ".", "--preview", "--select", "PLW1514", "--ignore-noqa"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+
+
+def test_launcher_is_quick_when_nothing_is_to_be_done():
+    """A loose bound: asking for help must not install, import or download anything."""
+    start = time.monotonic()
+    assert shared_command("--help").returncode == 0
+    assert time.monotonic() - start < 20
+
+
+def test_all_notebooks_are_found():
+    on_disk = {p for p in ROOT.glob("*/*.ipynb") if not p.parent.name.startswith(".")}
+    assert set(notebooks()) == on_disk

@@ -1,0 +1,124 @@
+"""The explorers: pure drawing functions, what happens when a control moves, and what shows without a front end."""
+
+import base64
+import math
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from shared.widgets import svg, tokenizer_explorer, window_explorer
+from shared.widgets.tokens import MOST_TOKENS, draw_tokens, token_rows
+from shared.widgets.windows import batch_rows, describe_windows, draw_windows, row_starts
+
+
+@pytest.fixture(scope="module")
+def tools(gpt2):
+    return (lambda text: gpt2.encode(text, disallowed_special=())), gpt2.decode_single_token_bytes
+
+
+def texts_of(picture):
+    """All text in an SVG picture; fails if it is not well-formed."""
+    return [node.text or "" for node in ET.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")]
+
+
+ODD_TEXTS = ["", " ", "\n\n\n", "<b>&amp;\"'</b>", "<|endoftext|>", "🤗👨‍👩‍👧", "猫" * 50, "x" * 3_000]
+ODD_TEXTS += ["a\x00b\x1fc", "é\u0301", "\ud800", "\uffff"]
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_any_text_can_be_drawn(tools, text):
+    picture = draw_tokens(text, *tools)
+    shown = texts_of(picture)
+    assert f"{len(text)} characters" in shown[0] and f"{len(tools[0](text))} tokens" in shown[0]
+
+
+def test_each_token_shows_text_id_and_bytes(tools):
+    assert token_rows("Akwirw ier", *tools)[4] == (220, b" ", "·")
+    assert [row[2] for row in token_rows("🤗", *tools)] == ["<f0 9f>", "<a4>", "<97>"]
+    shown = texts_of(draw_tokens("Akwirw ier", *tools))
+    assert {"Ak", "33901", "41 6b", "·", "220", "20", "ier"} <= set(shown)
+
+
+def test_long_texts_are_cut_in_the_picture_not_in_the_count(tools):
+    text = "one two " * 400
+    shown = texts_of(draw_tokens(text, *tools))
+    n = len(tools[0](text))
+    assert f"{n} tokens" in shown[0] and shown[-1] == f"... and {n - MOST_TOKENS} more tokens"
+
+
+def test_boxes_stay_inside_the_picture(tools):
+    root = ET.fromstring(draw_tokens("A longer line of text, to be broken into several rows. " * 4, *tools))
+    width, height = float(root.get("width")), float(root.get("height"))
+    boxes = [r for r in root.iter("{http://www.w3.org/2000/svg}rect") if r.get("rx")]
+    assert len(boxes) > 40
+    for r in boxes:
+        assert float(r.get("x")) + float(r.get("width")) <= width
+        assert float(r.get("y")) + float(r.get("height")) <= height
+
+
+def test_rows_are_those_of_the_data_set(ch02, gpt2):
+    """The picture tells the truth about GPTDatasetV1, which it does not import."""
+    ids = list(range(14))
+
+    class Numbers:
+        def encode(self, text, allowed_special=()):
+            return ids
+
+    for length in (1, 4, 13):
+        for stride in (1, 3, 4, 13):
+            dataset = ch02.GPTDatasetV1("", Numbers(), length, stride)
+            assert row_starts(14, length, stride) == [x[0].item() for x, _ in dataset]
+    assert row_starts(4, 4, 1) == [] and batch_rows(14, 4, 4, 2, 1) == [8] and batch_rows(14, 4, 4, 2, 5) == []
+
+
+def test_the_settings_in_words():
+    assert describe_windows(14, 4, 2, 3, 0) == (
+        "14 tokens: 5 rows, 1 full batch and 2 rows left over; neighbouring rows share 2 tokens"
+    )
+    assert "no token is an input twice" in describe_windows(14, 4, 4, 1, 0)
+    assert "between two rows 3 tokens never an input" in describe_windows(14, 4, 7, 1, 0)
+
+
+def test_inputs_and_last_target_are_drawn_where_they_stand():
+    pieces = [f"t{i}" for i in range(12)]
+    root = ET.fromstring(draw_windows(pieces, max_length=3, stride=2, batch_size=2, batch=0))
+    boxes = [r for r in root.iter("{http://www.w3.org/2000/svg}rect") if r.get("rx")]
+    columns = [round((float(r.get("x")) - 66) / 52) for r in boxes]
+    assert columns == [0, 1, 2, 3, 2, 3, 4, 5]
+    assert [bool(r.get("stroke-dasharray")) for r in boxes] == [False] * 3 + [True] + [False] * 3 + [True]
+
+
+def test_every_setting_of_the_sliders_can_be_drawn():
+    pieces = ["a", " b", "\n", "🤗", " longer word", "e", "f"]
+    explorer = window_explorer(pieces)
+    ranges = [range(c.min, c.max + 1) for c in explorer.controls.values()]
+    assert math.prod(map(len, ranges)) > 500
+    for length in ranges[0]:
+        for stride in ranges[1]:
+            for batch in ranges[3]:
+                texts_of(draw_windows(pieces, length, stride, 2, batch))
+
+
+def test_moving_a_control_draws_again(tools):
+    explorer = window_explorer([f"t{i}" for i in range(12)], max_length=4, stride=4)
+    before = explorer.picture.value
+    explorer.controls["stride"].value = 2
+    assert explorer.picture.value != before and "share 2 tokens" in explorer.picture.value
+    typed = tokenizer_explorer(*tools, text="one")
+    typed.controls["text"].value = "one two"
+    assert "2 tokens" in typed.picture.value
+
+
+def test_without_a_front_end_the_cell_shows_the_picture(tools):
+    explorer = tokenizer_explorer(*tools, text="Akwirw ier")
+    bundle = explorer._repr_mimebundle_()
+    assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == explorer.view.model_id
+    image = re.fullmatch(r'<img alt="([^"]+)" src="data:image/svg\+xml;base64,([^"]+)"/>', bundle["text/html"])
+    assert "Ak 33901" in image[1]
+    assert base64.b64decode(image[2]).decode() == explorer.picture.value
+    assert bundle["text/plain"].startswith("'Akwirw ier' as tokens: Ak 33901 | w 86")
+
+
+def test_white_space_is_made_visible():
+    assert svg.visible(" a\n\tb\r\x00\x7f") == "·a↵⇥b␍␀␡"
