@@ -3,9 +3,13 @@
 Plots of numbers stand in the notebooks themselves; here is only what would take more lines than it teaches.
 """
 
+import base64
+import io
+
 import matplotlib.pyplot as plt
 from IPython.display import display
 from matplotlib.patches import FancyBboxPatch
+from PIL import Image
 
 # One set of colours for all chapters; distinguishable with the common forms of colour blindness.
 BLUE, ORANGE, GREEN, ROSE, GREY = "#3b6fb6", "#d9822b", "#3f8f5f", "#b8506f", "#6b6f76"
@@ -24,8 +28,14 @@ def show(figure, alt):
     """
     if not alt.strip():
         raise ValueError("a figure needs a description: show(figure, alt='what it shows')")
-    display(figure, metadata={"image/png": {"alt": alt}})
+    raw = io.BytesIO()
+    figure.savefig(raw, format="png", dpi=90, bbox_inches="tight", facecolor="white")
     plt.close(figure)
+    # Few colours make a small file: the figures are stored in the notebooks, and come with every download.
+    small = io.BytesIO()
+    Image.open(raw).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+    data = {"image/png": base64.b64encode(small.getvalue()).decode(), "text/plain": f"[figure: {alt}]"}
+    display(data, raw=True, metadata={"image/png": {"alt": alt}})
 
 
 def canvas(width, height):

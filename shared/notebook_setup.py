@@ -9,7 +9,6 @@ import sys
 from shared import assets, environment
 from shared.course import ROOT, scale
 
-
 # What the tests need and a reader on Colab does not; and what must stay as Colab has it.
 _NOT_ON_COLAB = frozenset("torch jupyterlab ipykernel pytest pytest-xdist nbval nbclient ruff playwright".split())
 

@@ -56,6 +56,19 @@ def _tidy_output(output):
     return output
 
 
+def _joined(outputs):
+    """Text that a cell printed piece by piece as one output: where the pieces end is a matter of chance."""
+    joined = []
+    for output in outputs:
+        before = joined[-1] if joined else None
+        if before and output["output_type"] == "stream" == before["output_type"] and output["name"] == before["name"]:
+            text = "".join(before["text"] + output["text"])
+            joined[-1] = {**before, "text": text.splitlines(keepends=True)}
+        else:
+            joined.append(output)
+    return joined
+
+
 def tidy(book):
     """A copy of a notebook (its JSON as a dict) in the form in which it is committed."""
     cells = []
@@ -72,7 +85,7 @@ def tidy(book):
             clean["metadata"]["jupyter"] = {"source_hidden": True}
         if cell["cell_type"] == "code":
             clean["execution_count"] = cell["execution_count"]
-            clean["outputs"] = [kept for output in cell["outputs"] if (kept := _tidy_output(output))]
+            clean["outputs"] = _joined([kept for output in cell["outputs"] if (kept := _tidy_output(output))])
             for output in clean["outputs"]:
                 if "execution_count" in output:
                     output["execution_count"] = cell["execution_count"]

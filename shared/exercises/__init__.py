@@ -1,16 +1,22 @@
 """``check("2.1", my_function)``: tells a learner whether an exercise is solved, and if not, which claim failed.
 
 A module of this folder holds the checks of one chapter. A check is a function that receives what the
-learner wrote and raises AssertionError with a claim in words; it never shows the solution.
+learner wrote and fails a claim in words, by ``claim``, ``same``, ``close`` or ``must_raise``; it never shows
+the solution.
 """
 
 import importlib
+import inspect
 import traceback
 from dataclasses import dataclass
 
 import torch
 
 _CHECKS = {}
+
+
+class ClaimFailed(Exception):
+    """What should hold and does not. An AssertionError would be mistaken for one in the learner's own code."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Verdict:
             return f"Exercise {self.name}: every claim holds."
         if self.outcome == "wrong":
             return f"Exercise {self.name}: not yet. {self.detail}"
-        return f"Exercise {self.name}: not written yet."
+        return f"Exercise {self.name}: {self.detail} is not written yet."
 
 
 def exercise(name):
@@ -46,7 +52,7 @@ def known_exercises(chapter_module):
 
 
 def _find(name):
-    chapter = str(name).split(".")[0]
+    chapter = name.split(".")[0]
     module = f"ch{int(chapter):02d}" if chapter.isdigit() else f"appendix_{chapter.lower()}"
     try:
         known = known_exercises(module)
@@ -72,18 +78,19 @@ def judge(name, *attempts):
     Raises:
         ValueError: if there is no such exercise.
     """
+    name = str(name)  # check(2.1, ...) is meant as check("2.1", ...)
     function = _find(name)
+    expected = list(inspect.signature(function).parameters)
+    if len(attempts) != len(expected):
+        return Verdict(name, "wrong", f"The check takes {', '.join(expected)}, in this order; it got {len(attempts)}.")
     # A learner's function may draw random numbers or fix the seed; the cells after it must not notice.
     state = torch.get_rng_state()
     try:
         function(*attempts)
-    except NotImplementedError:
-        return Verdict(name, "not written yet")
-    except AssertionError as error:
-        return Verdict(name, "wrong", f"This claim failed: {error}")
-    except TypeError as error:
-        # Most often a stub that still returns nothing, or other arguments than the exercise asks for.
-        return Verdict(name, "wrong", f"Your code stopped with TypeError{_learners_line(error)}: {error}")
+    except NotImplementedError as error:
+        return Verdict(name, "not written yet", traceback.extract_tb(error.__traceback__)[-1].name)
+    except ClaimFailed as error:
+        return Verdict(name, "wrong", f"This claim failed: {error}.")
     except Exception as error:
         return Verdict(name, "wrong", f"Your code stopped with {type(error).__name__}{_learners_line(error)}: {error}")
     finally:
@@ -104,26 +111,41 @@ def check(name, *attempts):
 def claim(holds, words):
     """Fail the check with a sentence that says what should hold."""
     if not holds:
-        raise AssertionError(words)
+        raise ClaimFailed(words)
+
+
+def must_raise(kind, words, function, *args):
+    """Fail with ``words`` unless ``function(*args)`` raises an exception of class ``kind``; returns that exception."""
+    try:
+        function(*args)
+    except NotImplementedError:
+        raise
+    except kind as error:
+        return error
+    except Exception as error:
+        raise ClaimFailed(f"{words}. Yours raised {type(error).__name__}: {error}") from error
+    raise ClaimFailed(f"{words}. Yours raised nothing")
 
 
 def same(got, want, words):
     """Fail with ``words`` and what came instead, unless ``got == want`` (in type of container, too)."""
     if type(got) is not type(want) and not (isinstance(got, (int, float)) and isinstance(want, (int, float))):
-        raise AssertionError(f"{words}. Yours is a {type(got).__name__}, it should be a {type(want).__name__}")
+        raise ClaimFailed(f"{words}. Yours is a {type(got).__name__}, it should be a {type(want).__name__}")
     if got != want:
-        raise AssertionError(f"{words}. Yours gave {_short(got)}")
+        raise ClaimFailed(f"{words}. Yours gave {_short(got)}")
 
 
 def close(got, want, words, tolerance=1e-5):
     """Fail with ``words`` unless two tensors agree in shape and, to ``tolerance``, in every value."""
     if not isinstance(got, torch.Tensor):
-        raise AssertionError(f"{words}. Yours is a {type(got).__name__}, it should be a tensor")
+        raise ClaimFailed(f"{words}. Yours is a {type(got).__name__}, it should be a tensor")
     if got.shape != want.shape:
-        raise AssertionError(f"{words}. Yours has shape {tuple(got.shape)}, it should have {tuple(want.shape)}")
-    if not torch.allclose(got.double(), want.double(), rtol=tolerance, atol=tolerance):
-        gap = (got.double() - want.double()).abs().max().item()
-        raise AssertionError(f"{words}. The largest difference is {gap:.4g}")
+        raise ClaimFailed(f"{words}. Yours has shape {tuple(got.shape)}, it should have {tuple(want.shape)}")
+    if torch.allclose(got.double(), want.double(), rtol=tolerance, atol=tolerance):
+        return
+    if not want.dtype.is_floating_point:  # of ids, the size of a difference says nothing
+        raise ClaimFailed(f"{words}. Your first row is {_short(got.reshape(-1, got.shape[-1])[0].tolist())}")
+    raise ClaimFailed(f"{words}. The largest difference is {(got.double() - want.double()).abs().max().item():.4g}")
 
 
 def _short(value, width=120):

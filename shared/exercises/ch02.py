@@ -6,7 +6,7 @@ import tiktoken
 import torch
 
 from shared.assets import use_offline_vocabulary
-from shared.exercises import claim, close, exercise, same
+from shared.exercises import ClaimFailed, claim, close, exercise, must_raise, same
 
 # Running text with the things that trip a loader or a splitter: dialogue, dashes, line breaks.
 _TEXT = (
@@ -43,9 +43,10 @@ def other_loader_settings(first_batch, shared_tokens):
         got = first_batch(_TEXT, length, stride)
         settings = f"max_length={length}, stride={stride}"
         claim(isinstance(got, (tuple, list)) and len(got) == 2, "first_batch returns two tensors: inputs and targets")
-        rows = range(0, 4 * stride, stride)
-        close(got[0], torch.tensor([ids[i : i + length] for i in rows]), f"the inputs for {settings}, not shuffled")
-        close(got[1], torch.tensor([ids[i + 1 : i + length + 1] for i in rows]), f"the targets for {settings}")
+        inputs = torch.tensor([ids[i : i + length] for i in range(0, 4 * stride, stride)])
+        targets = torch.tensor([ids[i + 1 : i + length + 1] for i in range(0, 4 * stride, stride)])
+        close(got[0], inputs, f"the inputs for {settings}, in the order of the text")
+        close(got[1], targets, f"the targets for {settings}")
     for length, stride in [(2, 2), (8, 2), (8, 8), (3, 5), (4, 1)]:
         same(
             shared_tokens(length, stride),
@@ -75,7 +76,7 @@ def lossless_split(split):
     claim(split("a  b") != ["a  b"], "white space separates words")
 
 
-@exercise("2.4")
+@exercise("2.5")
 def number_of_windows(count_windows):
     for n in range(1, 40):
         for length in range(1, 9):
@@ -84,13 +85,13 @@ def number_of_windows(count_windows):
                 got = count_windows(n, length, stride)
                 claim(
                     got == want,
-                    f"with n={n} tokens, max_length={length}, stride={stride} there are {want} rows; yours gave {got}",
+                    f"for n={n}, max_length={length}, stride={stride} the number of rows is {want}; yours gave {got}",
                 )
     same(count_windows(5145, 256, 128), math.ceil((5145 - 256) / 128), "it is right for a long text")
     claim(isinstance(count_windows(9, 4, 2), int), "the number of rows is a whole number of type int")
 
 
-@exercise("2.5")
+@exercise("2.4")
 def packed_documents(pack):
     end = _gpt2().encode("<|endoftext|>", allowed_special={"<|endoftext|>"})[0]
     documents = ["One two three.", "Four five.", "Six!"]
@@ -98,13 +99,17 @@ def packed_documents(pack):
     want = []
     for text in documents:
         want += [*encode(text), end]
-    got = pack(documents)
+    handed_over = list(documents)
+    got = pack(handed_over)
+    same(handed_over, documents, "the caller's list is left alone")
     claim(isinstance(got, list), f"pack returns a list of ids; yours returned a {type(got).__name__}")
+    claim(all(isinstance(token_id, int) for token_id in got), "the ids are in one flat list of whole numbers")
     claim(end in got, f"documents are separated by the end-of-text id {end}")
     claim(got.count(end) == len(documents), f"there is one end-of-text id for each of the {len(documents)} documents")
     claim(got[-1:] == [end], "the last document is closed as well")
     same(got, want, "between the separators stand the ids of each document, unchanged and in order")
     same(pack([]), [], "no documents give no ids")
+    same(pack(["", "a"]), [end, *encode("a"), end], "an empty document is a document, too, and has its end")
     tricky = "A page that mentions <|endoftext|> in passing."
     inside = encode(tricky, disallowed_special=())
     same(
@@ -128,12 +133,13 @@ def input_embeddings(embed):
     want = token_weight[ids] + pos_weight[:4]
     close(got, want, "entry (b, t) is row ids[b, t] of the token weight plus row t of the position weight")
     full = torch.zeros(1, 7, dtype=torch.long)
-    close(embed(full, token_weight, pos_weight), token_weight[full] + pos_weight, "as many tokens as positions fit")
     try:
-        embed(torch.zeros(1, 8, dtype=torch.long), token_weight, pos_weight)
+        got = embed(full, token_weight, pos_weight)
     except ValueError as error:
-        claim("8" in str(error) and "7" in str(error), "the ValueError for 8 tokens and 7 positions names both numbers")
-    else:
-        raise AssertionError("eight tokens with seven positions raise ValueError")
+        raise ClaimFailed(f"7 tokens with 7 positions are accepted. Yours raised ValueError: {error}") from error
+    close(got, token_weight[full] + pos_weight, "7 tokens with 7 positions get all the positions")
+    too_long = torch.zeros(1, 8, dtype=torch.long), token_weight, pos_weight
+    error = must_raise(ValueError, "8 tokens with 7 positions raise a ValueError", embed, *too_long)
+    claim("8" in str(error) and "7" in str(error), "the message of the ValueError names both numbers, 8 and 7")
     close(token_weight, before[0], "the caller's token weight is left alone")
     close(pos_weight, before[1], "the caller's position weight is left alone")

@@ -3,6 +3,7 @@
 import _thread
 import dataclasses
 import errno
+import functools
 import hashlib
 import http.server
 import importlib.metadata
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import pooch  # noqa: F401 - loaded here, so that no test's clock counts its import
 import pytest
+import tqdm
 
 from shared import assets
 from shared.course import ROOT
@@ -170,7 +172,10 @@ def test_download_is_verified_saved_and_quiet(server, tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_slow_download_shows_progress(server, capfd):
+def test_slow_download_shows_progress(server, capfd, monkeypatch):
+    # The tests run with progress bars switched off; this one is about the bar.
+    monkeypatch.setattr("tqdm.tqdm", functools.partial(tqdm.tqdm, disable=False))
+
     def in_two_parts(handler):
         handler.head(len(STORY))
         handler.wfile.write(STORY[:9000])

@@ -156,6 +156,14 @@ def test_byte_tokenizer_vocabulary_and_unknown_ids(ours):
     assert ours.decode([8582]) == "\ufffd" and ours.decode([8582, 97, 245]) == "🤗"
 
 
+def test_an_invented_word_falls_into_pieces(ours, gpt2):
+    for tokenizer in (ours, gpt2):
+        ids = tokenizer.encode("Akwirw ier")
+        assert ids == [33901, 86, 343, 86, 220, 959]
+        assert [tokenizer.decode([i]) for i in ids] == ["Ak", "w", "ir", "w", " ", "ier"]
+        assert tokenizer.encode("<| endoftext |>") == [27, 91, 886, 1659, 5239, 930, 29]
+
+
 def test_figures_of_the_verdict_in_gpt2_tokens(ch02, gpt2, verdict, ours):
     ids = gpt2.encode(verdict)
     assert len(ids) == 5_145 and ours.encode(verdict) == ids

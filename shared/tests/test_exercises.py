@@ -113,6 +113,20 @@ CASES = {
         },
     ),
     "2.4": (
+        (packed,),
+        {
+            "separator in front": (lambda documents: packed(documents, before=True),),
+            "none after the last": (lambda documents: packed(documents, last=False),),
+            "a document can end itself": (lambda documents: packed(documents, allowed=True),),
+            "joined as text": (lambda documents: packed(documents, between_text=True),),
+            "no separator": (lambda documents: [i for i in packed(documents) if i != END],),
+            "off by one id": (lambda documents: [i + (i == END) for i in packed(documents)],),
+            "a list per document": (lambda documents: [packed([text]) for text in documents],),
+            "skips empty documents": (lambda documents: packed([text for text in documents if text]),),
+            "empties the caller's list": (lambda documents: packed([documents.pop(0) for _ in list(documents)]),),
+        },
+    ),
+    "2.5": (
         (lambda n, length, stride: max(0, -(-(n - length) // stride)),),
         {
             "rounds down": (lambda n, length, stride: max(0, (n - length) // stride),),
@@ -125,18 +139,6 @@ CASES = {
             "a float": (lambda n, length, stride: float(max(0, math.ceil((n - length) / stride))),),
         },
     ),
-    "2.5": (
-        (packed,),
-        {
-            "separator in front": (lambda documents: packed(documents, before=True),),
-            "none after the last": (lambda documents: packed(documents, last=False),),
-            "a document can end itself": (lambda documents: packed(documents, allowed=True),),
-            "joined as text": (lambda documents: packed(documents, between_text=True),),
-            "no separator": (lambda documents: [i for i in packed(documents) if i != END],),
-            "off by one id": (lambda documents: [i + (i == END) for i in packed(documents)],),
-            "a list per document": (lambda documents: [packed([text]) for text in documents],),
-        },
-    ),
     "2.6": (
         (embed,),
         {
@@ -147,6 +149,7 @@ CASES = {
             "multiplies": (lambda ids, t, p: t[ids] * p[: ids.shape[1]],),
             "spoils the weight": (embed_in_place,),
             "positions backwards": (lambda ids, t, p: embed(ids, t, p.flip(0)),),
+            "full length refused": (lambda ids, t, p: embed(ids, t, p[:-1]) if ids.shape[1] > 4 else embed(ids, t, p),),
             "too long is no ValueError": (lambda ids, t, p: t[ids] + p[: ids.shape[1]],),
             "sums the text up": (lambda ids, t, p: embed(ids, t, p).sum(dim=1),),
         },
@@ -187,7 +190,7 @@ def test_a_stub_is_not_written_yet(name, capsys):
         raise NotImplementedError(f"exercise {name}")
 
     check(name, *[stub] * len(CASES[name][0]))
-    assert capsys.readouterr().out == f"Exercise {name}: not written yet.\n"
+    assert capsys.readouterr().out == f"Exercise {name}: stub is not written yet.\n"
 
 
 def test_an_unknown_exercise_lists_the_known_ones():
@@ -200,10 +203,32 @@ def test_an_unknown_exercise_lists_the_known_ones():
 
 
 def test_an_exception_in_the_answer_is_reported_not_raised(capsys):
-    check("2.4", lambda n, length, stride: n // 0)
+    check("2.5", lambda n, length, stride: n // 0)
     assert "ZeroDivisionError" in capsys.readouterr().out
-    check("2.4")
-    assert "TypeError" in capsys.readouterr().out
+
+    def asserts(n, length, stride):
+        assert n < 0, "my own check"
+
+    check("2.5", asserts)
+    out = capsys.readouterr().out
+    assert "AssertionError" in out and "my own check" in out and "claim" not in out
+
+
+def test_the_number_of_attempts_is_explained(capsys):
+    check("2.2", good_batch)
+    assert "takes first_batch, shared_tokens, in this order; it got 1" in capsys.readouterr().out
+
+
+def test_the_stub_that_is_left_is_named(capsys):
+    def shared_tokens(max_length, stride):
+        raise NotImplementedError("exercise 2.2")
+
+    check("2.2", good_batch, shared_tokens)
+    assert capsys.readouterr().out == "Exercise 2.2: shared_tokens is not written yet.\n"
+
+
+def test_the_number_may_be_given_without_quotes():
+    assert judge(2.5, CASES["2.5"][0][0]).outcome == "right"
 
 
 def test_checking_leaves_the_random_numbers_alone():
@@ -214,7 +239,7 @@ def test_checking_leaves_the_random_numbers_alone():
     torch.manual_seed(5)
     want = torch.rand(1)
     torch.manual_seed(5)
-    assert judge("2.4", draws).outcome == "right"
+    assert judge("2.5", draws).outcome == "right"
     assert torch.equal(torch.rand(1), want)
 
 
@@ -246,7 +271,8 @@ def test_each_exercise_has_statement_minutes_hint_stub_check_and_solution():
                 assert stub["metadata"].get("tags") == ["exercise"] and f"exercise {name}" in sources[place + 1]
                 assert any(isinstance(n, ast.Raise) for n in ast.walk(ast.parse(sources[place + 1])))
                 assert check_cell["metadata"].get("tags") == ["check"] and f'check("{name}"' in sources[place + 2]
-                assert "".join(check_cell["outputs"][0]["text"]) == f"Exercise {name}: not written yet.\n"
+                stored = "".join(check_cell["outputs"][0]["text"])
+                assert re.fullmatch(rf"Exercise {name}: \w+ is not written yet.\n", stored)
                 assert f"## Exercise {name}:" in solutions and f'check(\\"{name}\\"' in solutions, f"{name}: solution"
     assert sorted(found) == sorted(all_exercises())
 

@@ -77,7 +77,18 @@ def test_the_settings_in_words():
         "14 tokens: 5 rows, 1 full batch and 2 rows left over; neighbouring rows share 2 tokens"
     )
     assert "no token is an input twice" in describe_windows(14, 4, 4, 1, 0)
-    assert "between two rows 3 tokens never an input" in describe_windows(14, 4, 7, 1, 0)
+    assert "between two rows 3 tokens are never an input" in describe_windows(14, 4, 7, 1, 0)
+
+
+def test_a_text_without_a_row_is_said_to_be_too_short():
+    assert describe_windows(4, 4, 1, 1, 0) == "4 tokens: no row, the text is too short for max_length 4"
+    assert len(window_explorer([" x"] * 10_000).picture.value) < 20_000
+
+
+def test_characters_that_cannot_be_seen_show_their_bytes(tools):
+    for text, want in [("\u00a0", "<c2 a0>"), ("\u200b", "<e2 80 8b>"), ("\u200d", "<e2 80 8d>")]:
+        shown = "".join(row[2] for row in token_rows(text, *tools))
+        assert shown.replace("><", " ") == want
 
 
 def test_inputs_and_last_target_are_drawn_where_they_stand():

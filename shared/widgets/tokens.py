@@ -24,6 +24,8 @@ def token_rows(text, encode, token_bytes):
         try:
             shown = svg.visible(raw.decode("utf-8"))
         except UnicodeDecodeError:
+            shown = ""
+        if not shown.strip("\u00a0\u200b\u200d\ufeff"):  # part of a character, or one that cannot be seen
             shown = "<" + " ".join(f"{byte:02x}" for byte in raw) + ">"
         rows.append((token_id, raw, shown))
     return rows

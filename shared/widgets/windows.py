@@ -5,6 +5,7 @@ import ipywidgets
 from shared.widgets import svg
 from shared.widgets.explorer import Explorer
 
+MOST_PIECES = 40  # drawn at once
 CELL, LEFT = 52, 64  # width of a token's column, and of the row labels before them, in pixels
 
 
@@ -33,7 +34,10 @@ def describe_windows(n_tokens, max_length, stride, batch_size, batch):
     elif stride == max_length:
         between = "no token is an input twice"
     else:
-        between = f"between two rows {_count(stride - max_length, 'token')} never an input"
+        gap = stride - max_length
+        between = f"between two rows {_count(gap, 'token')} {'is' if gap == 1 else 'are'} never an input"
+    if not n_rows:
+        return f"{n_tokens} tokens: no row, the text is too short for max_length {max_length}"
     rows, batches = _count(n_rows, "row"), _count(full, "full batch", "full batches")
     return f"{n_tokens} tokens: {rows}, {batches}{left}; {between}"
 
@@ -74,11 +78,12 @@ def window_explorer(pieces, max_length=4, stride=4, batch_size=2):
     Args:
         pieces: the tokens of a short text as strings; about sixteen fit the page.
     """
-    most = max(1, len(pieces) - 1)
 
     def slider(name, value, low, high):
         return ipywidgets.IntSlider(value, low, high, description=name, continuous_update=True)
 
+    pieces = pieces[:MOST_PIECES]
+    most = max(1, len(pieces) - 1)
     controls = {
         "max_length": slider("max_length", max_length, 1, most),
         "stride": slider("stride", stride, 1, most),
