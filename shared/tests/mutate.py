@@ -1,0 +1,107 @@
+"""Puts small faults into a chapter's carried code, one at a time, and reports which check notices each.
+
+    python3 -m shared.tests.mutate ch02_text_data
+
+For every fault the chapter's notebook is run with the fault in its carried cell (its own check cells are the
+first judge), and then the chapter's test file (the second). A fault that neither notices is printed as
+SURVIVED and makes the exit status 1. Not part of the tests: it takes minutes.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from shared.carry import MARKER
+from shared.course import ROOT, chapter_notebook
+from shared.notebooks import text_of
+
+# chapter -> (what is wrong, the code as it is, the code with the fault)
+FAULTS = {
+    "ch02_text_data": [
+        ("last row lost", "return range(0, n_tokens - max_length,", "return range(0, n_tokens - max_length - 1,"),
+        ("targets not shifted", "token_ids[i + 1 : i + max_length + 1]", "token_ids[i : i + max_length]"),
+        ("targets shifted by two", "token_ids[i + 1 : i + max_length + 1]", "token_ids[i + 2 : i + max_length + 2]"),
+        ("ids as 32 bits", "dtype=torch.int64)", "dtype=torch.int32)"),
+        ("too short text accepted", "if n_tokens <= max_length:", "if n_tokens < max_length:"),
+        ("shuffle ignored", "DataLoader(dataset, batch_size, shuffle,", "DataLoader(dataset, batch_size, False,"),
+        ("last batch always kept", "drop_last=drop_last, num_workers", "drop_last=False, num_workers"),
+        ("latest merge first", "best = min(zip(tokens, tokens[1:])", "best = max(zip(tokens, tokens[1:])"),
+        ("merge skips a token", "            place += 2\n", "            place += 3\n"),
+        ("rarest pair merged", "best = max(pairs, key=pairs.get)", "best = min(pairs, key=pairs.get)"),
+        ("pairs counted once per word", "pairs[pair] += count", "pairs[pair] += 1"),
+        ("byte 173 taken as printable", "*range(174, 256)}", "*range(173, 256)}"),
+        ("header line read as a merge", ".splitlines()[1:]]", ".splitlines()[0:]]"),
+        ("white space before a word not spared", r"|\s+(?!\S)|\s+", r"|\s+"),
+        ("special token never refused", "            if token in text:\n", "            if token in text[:0]:\n"),
+        ("bytes decoded one token at a time", '.decode("utf-8", errors="replace")', '.decode("latin-1")'),
+        ("unknown words keep no mark", 'get(token, unknown)', "get(token, 0)"),
+        ("file ids signed", 'ids.astype("<u2")', 'ids.astype("<i2").byteswap()'),
+        ("text cut behind the white space", r'r"(?r)(?<=\S)\s"', r'r"(?r)(?<=\s)\S"'),
+        ("rest of the text lost", "    if held:\n        yield held", "    if False:\n        yield held"),
+        ("file row one token short", "start + self.max_length + 1]", "start + self.max_length]"),
+        ("map sent to workers", '{**self.__dict__, "tokens": None}', "dict(self.__dict__)"),
+    ],
+}  # fmt: skip
+
+
+def with_fault(notebook, old, new):
+    """The notebook's JSON with ``old`` replaced in the one carried cell that holds it."""
+    book = json.loads(notebook.read_text(encoding="utf-8"))
+    carried = [cell for cell in book["cells"] if text_of(cell["source"]).startswith(MARKER)]
+    hit = [cell for cell in carried if old in text_of(cell["source"])]
+    if len(hit) != 1:
+        raise ValueError(f"{old!r} stands in {len(hit)} carried cells of {notebook.name}; it must be exactly one")
+    hit[0]["source"] = text_of(hit[0]["source"]).replace(old, new)
+    return book
+
+
+def first_failing_cell(path, env):
+    """Run a notebook; returns the first line of the cell that fails, or None."""
+    from nbclient import NotebookClient, exceptions
+    from nbformat import read
+
+    book = read(path, as_version=4)
+    try:
+        NotebookClient(book, timeout=120, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute(
+            env=env
+        )
+    except exceptions.CellExecutionError:
+        failed = next(cell for cell in book.cells if any(o.output_type == "error" for o in cell.get("outputs", [])))
+        error = next(o for o in failed.outputs if o.output_type == "error")
+        return f"cell {book.cells.index(failed) + 1}, {error.ename}"
+    except (exceptions.CellTimeoutError, TimeoutError):
+        return "a cell that does not end"
+    return None
+
+
+def main(chapter):
+    """Try every fault of a chapter; returns 1 if one survives."""
+    survived = 0
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "course"
+        skip = shutil.ignore_patterns(".venv", ".git", "__pycache__", ".*_cache")
+        shutil.copytree(ROOT, copy, ignore=skip)
+        notebook = chapter_notebook(chapter, copy)
+        number = notebook.stem
+        env = {**os.environ, "COURSE_SCALE": "small", "COURSE_OFFLINE": "1", "PYTHONPATH": str(copy)}
+        for what, old, new in FAULTS[chapter]:
+            notebook.write_text(json.dumps(with_fault(chapter_notebook(chapter), old, new)), encoding="utf-8")
+            cell = first_failing_cell(notebook, env)
+            pytest = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+            command = [*pytest, f"shared/tests/test_{number}.py"]
+            tests = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, timeout=600)
+            lines = tests.stdout.splitlines()
+            failed = [line.split(" - ")[0] for line in lines if line.startswith(("FAILED", "ERROR"))]
+            noticed = "; ".join([cell] * bool(cell) + failed[:1]) or "SURVIVED"
+            survived += noticed == "SURVIVED"
+            print(f"{what}: {noticed}", flush=True)
+    print(f"{len(FAULTS[chapter]) - survived} of {len(FAULTS[chapter])} faults noticed")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
