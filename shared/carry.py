@@ -76,7 +76,7 @@ def _import_lines(imports):
     for node in imports:
         if isinstance(node, ast.Import):
             plain |= {(alias.name, alias.asname) for alias in node.names}
-        elif node.module != "previous_chapters":  # its contents are in this very module
+        elif node.module.split(".")[-1] != "previous_chapters":  # its contents are in this very module
             members.setdefault(node.module, set()).update((alias.name, alias.asname) for alias in node.names)
 
     def spelled(alias):

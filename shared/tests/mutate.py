@@ -45,6 +45,27 @@ FAULTS = {
         ("file row one token short", "start + self.max_length + 1]", "start + self.max_length]"),
         ("map sent to workers", '{**self.__dict__, "tokens": None}', "dict(self.__dict__)"),
     ],
+    "ch03_attention": [
+        ("v1 not scaled", "weights = torch.softmax(scores / keys.shape[-1] ** 0.5, dim=-1)", "weights = torch.softmax(scores, dim=-1)"),
+        ("v2 softmax along the wrong dimension", "keys.shape[-1] ** 0.5, dim=-1)   # (T, T)", "keys.shape[-1] ** 0.5, dim=0)"),
+        ("v1 averages the keys", "return weights @ values                                               # (T, d_out)", "return weights @ keys"),
+        ("token does not see itself", ".triu(diagonal=1)", ".triu(diagonal=0)"),
+        ("sees one token ahead", ".triu(diagonal=1)", ".triu(diagonal=2)"),
+        ("mask upside down", ".triu(diagonal=1)", ".tril(diagonal=-1)"),
+        ("masked with 0", "masked_fill(self.mask[:T, :T], -torch.inf)                 #", "masked_fill(self.mask[:T, :T], 0.0)  #"),
+        ("heads not transposed", "self.head_dim)).transpose(1, 2) for p in projected)", "self.head_dim)).reshape(len(p), self.num_heads, -1, self.head_dim) for p in projected)"),
+        ("scaled by the total width", "(queries / self.head_dim**0.5)", "(queries / self.d_out**0.5)"),
+        ("joined without transposing back", "context.transpose(1, 2).flatten(2)", "context.reshape(len(x), x.shape[1], -1)"),
+        ("no output projection", "return self.out_proj(context.transpose(1, 2).flatten(2))", "return context.transpose(1, 2).flatten(2)"),
+        ("projection without bias", "nn.Linear(d_out, d_out)", "nn.Linear(d_out, d_out, bias=False)"),
+        ("keys and values swapped", "self.W_query(x), self.W_key(x), self.W_value(x)                      #", "self.W_query(x), self.W_value(x), self.W_key(x)  #"),
+        ("fused kernel sees the future", "is_causal=True", "is_causal=False"),
+        ("fused kernel drops in eval", "rate = self.dropout.p if self.training else 0.0", "rate = self.dropout.p"),
+        ("dropout left out", "self.dropout(self.attention_weights(queries, keys)) @ values", "self.attention_weights(queries, keys) @ values"),
+        ("too long text accepted", "if not 1 <= x.shape[1] <= context_length:", "if not 1 <= x.shape[1]:"),
+        ("width not checked", "if num_heads < 1 or d_out % num_heads != 0:", "if num_heads < 1:"),
+        ("mask hinders loading", 'state_dict.pop(f"{prefix}mask", None)', "pass"),
+    ],
 }  # fmt: skip
 
 

@@ -183,7 +183,7 @@ def imported_modules():
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names.add(node.module.split(".")[0])
-    return names - set(sys.stdlib_module_names) - {"shared", "previous_chapters"}
+    return names - set(sys.stdlib_module_names) - {"shared", *chapters()}
 
 
 def test_every_import_is_a_declared_dependency():

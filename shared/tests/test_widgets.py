@@ -7,7 +7,10 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from shared.widgets import svg, tokenizer_explorer, window_explorer
+from shared.widgets import attention_explorer, mask_stepper, svg, tokenizer_explorer, window_explorer
+from shared.widgets.attention import MOST_TOKENS as MOST_ATTENDED
+from shared.widgets.attention import draw_attention
+from shared.widgets.masking import AFTER, BEFORE, draw_step, table_at
 from shared.widgets.tokens import MOST_TOKENS, draw_tokens, token_rows
 from shared.widgets.windows import batch_rows, describe_windows, draw_windows, row_starts
 
@@ -133,3 +136,72 @@ def test_without_a_front_end_the_cell_shows_the_picture(tools):
 
 def test_white_space_is_made_visible():
     assert svg.visible(" a\n\tb\r\x00\x7f") == "·a↵⇥b␍␀␡"
+
+
+# Attention -----------------------------------------------------------------------------------------------
+
+
+def causal_weights(n, seed=0):
+    import torch
+
+    scores = torch.randn(n, n, generator=torch.Generator().manual_seed(seed))
+    return torch.softmax(scores.masked_fill(torch.ones(n, n).triu(1).bool(), -torch.inf), dim=-1).numpy()
+
+
+@pytest.mark.parametrize("tokens", [[], ["one"], [" a", "\n", "<b>", "🤗", "\x00"], [f"t{i}" for i in range(60)]])
+def test_attention_of_any_text_can_be_drawn(tokens):
+    n = len(tokens)
+    for query in (0, n // 2, n + 5):
+        shown = texts_of(draw_attention(tokens, causal_weights(n), query))
+        assert shown[0].startswith("no tokens" if not n else svg.visible(tokens[min(query, n - 1, MOST_ATTENDED - 1)]))
+
+
+def test_the_shares_below_the_arcs_are_the_weights_of_the_row():
+    weights = causal_weights(5)
+    shown = texts_of(draw_attention(list("abcde"), weights, 3))
+    assert [f"{share:.2f}" for share in weights[3][:4]] == [text for text in shown if re.fullmatch(r"0\.\d\d", text)]
+
+
+def test_sliders_select_layer_and_head_and_only_a_new_text_is_computed():
+    calls = []
+
+    def look(text):
+        calls.append(text)
+        n = len(text.split())
+        return text.split(), [[causal_weights(n, seed=10 * layer + head) for head in range(3)] for layer in range(2)]
+
+    explorer = attention_explorer(look, "one two three four five six")
+    pictures = {explorer.picture.value}
+    for layer, head in [(0, 1), (1, 1), (1, 2)]:
+        explorer.controls["layer"].value, explorer.controls["head"].value = layer, head
+        pictures.add(explorer.picture.value)
+    assert len(pictures) == 4 and calls == ["one two three four five six"]
+    explorer.controls["text"].value = "two words"
+    assert calls[1:] == ["two words"] and "two words" not in explorer.picture.value
+    assert texts_of(explorer.picture.value)[0].startswith("words attends most to")
+
+
+SCORES = [[0.5, -0.2, 0.1], [0.0, 0.3, 2.0], [800.0, -1.0, 0.4]]
+
+
+def test_both_ways_of_hiding_end_in_the_same_table():
+    for before, after in zip(table_at(SCORES, BEFORE, 3), table_at(SCORES, AFTER, 3)):
+        assert before == pytest.approx(after) and sum(before) == pytest.approx(1)
+    assert table_at(SCORES, BEFORE, 0) == table_at(SCORES, AFTER, 0) == SCORES
+    assert table_at(SCORES, BEFORE, 1)[0] == [0.5, -math.inf, -math.inf]
+    assert sum(table_at(SCORES, AFTER, 1)[0]) == pytest.approx(1) and sum(table_at(SCORES, AFTER, 2)[0]) < 0.9
+
+
+def test_every_step_can_be_drawn():
+    scores = SCORES[:2] + [[0.1, 0.2, 0.3]]
+    explorer = mask_stepper(scores, ["the", "tide", "comes"])
+    seen = set()
+    for way in (BEFORE, AFTER):
+        for step in range(4):
+            explorer.controls["way"].value, explorer.controls["step"].value = way, step
+            shown = texts_of(explorer.picture.value)
+            assert shown[0].startswith(f"step {step}: ")
+            assert shown == texts_of(draw_step(scores, ["the", "tide", "comes"], way, step))
+            seen.add(explorer.picture.value)
+    assert len(seen) == 8 - 1  # step 0 is the same on both ways
+    assert "the first row sums to −∞" in explorer.describe(way=BEFORE, step=1)

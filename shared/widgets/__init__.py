@@ -5,8 +5,10 @@ it. Where no front end shows widgets (a stored notebook, a test, a page on the w
 picture for the starting values.
 """
 
+from shared.widgets.attention import attention_explorer
 from shared.widgets.explorer import Explorer
+from shared.widgets.masking import mask_stepper
 from shared.widgets.tokens import tokenizer_explorer
 from shared.widgets.windows import window_explorer
 
-__all__ = ["Explorer", "tokenizer_explorer", "window_explorer"]
+__all__ = ["Explorer", "attention_explorer", "mask_stepper", "tokenizer_explorer", "window_explorer"]
