@@ -95,3 +95,45 @@ def heat_map(axes, values, row_labels, column_labels, decimals=2, size=9):
     axes.set_yticks(range(len(row_labels)), row_labels)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
+
+
+def draw_stack(rows, repeat, shortcuts=()):
+    """Draw the parts of a model from bottom to top, each with the shape that leaves it.
+
+    Args:
+        rows: (name, shape, number of parameters), in the order in which the parts run; names that begin
+            with "block: " belong to the repeated block.
+        repeat: how many such blocks there are.
+        shortcuts: (name of the part before which a shortcut leaves, which of the parts of that name); it is
+            added again after the next part whose name has "shortcut" in it.
+
+    Returns:
+        A matplotlib figure.
+    """
+    step, left = 0.47, 2.6
+    height = step * len(rows) + 0.9
+    figure, axes = canvas(7.6, height)
+    inside = [place for place, (name, _, _) in enumerate(rows) if name.startswith("block: ")]
+    low, high = 0.55 + step * (inside[0] - 0.48), 0.55 + step * (inside[-1] + 0.48)
+    axes.add_patch(
+        FancyBboxPatch((left - 1.45, low), 2.9, high - low, boxstyle="round,pad=0", fc="#f7f8fa", ec=GREY, ls="--")
+    )
+    axes.text(left - 1.6, (low + high) / 2, f"× {repeat}", ha="right", va="center", size=12, color=GREY)
+    axes.text(left, 0.12, "token ids", ha="center", size=10, color=GREY)
+    for name, which in shortcuts:
+        first = [place for place, row in enumerate(rows) if row[0] == name][which]
+        last = next(place for place in range(first, len(rows)) if "shortcut" in rows[place][0])
+        x, below, above = left - 1.33, 0.55 + step * (first - 0.42), 0.55 + step * (last + 0.42)
+        axes.plot([left - 0.9, x, x], [below, below, above], color=GREEN, lw=1.3)
+        axes.annotate("", xy=(left - 0.9, above), xytext=(x, above), arrowprops={"arrowstyle": "-|>", "color": GREEN})
+        axes.text(left - 1.2, above - 0.13, "+", color=GREEN, size=11, ha="center", va="center")
+    for place, (name, shape, count) in enumerate(rows):
+        y = 0.55 + step * place
+        colour = ORANGE if "emb" in name else GREEN if "norm" in name else GREY if "drop" in name else BLUE
+        box(axes, left, y, name.removeprefix("block: "), colour, width=2.4, height=0.34)
+        axes.text(left + 1.6, y, str(shape), va="center", size=10, family="monospace")
+        axes.text(7.4, y, f"{count:,}" if count else "", ha="right", va="center", size=9, color=GREY)
+    axes.text(left, height - 0.18, "logits", ha="center", size=10, color=GREY)
+    axes.text(left + 1.6, height - 0.18, "shape that leaves the part", size=9, color=GREY)
+    axes.text(7.4, height - 0.18, "parameters", ha="right", size=9, color=GREY)
+    return figure

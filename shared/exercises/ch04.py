@@ -1,0 +1,141 @@
+"""Checks of the exercises of chapter 4."""
+
+import copy
+import math
+
+import torch
+from torch import nn
+
+from shared.exercises import claim, close, exercise, must_raise, same
+
+_SMALL = {
+    "vocab_size": 50,
+    "context_length": 8,
+    "emb_dim": 12,
+    "n_heads": 3,
+    "n_layers": 2,
+    "qkv_bias": False,
+}
+
+
+@exercise("4.1")
+def parameters_counted(count_parameters, feed_forward_class, attention_class):
+    with torch.device("meta"):
+        feed_forward = feed_forward_class({"emb_dim": 768})
+        attention = attention_class(768, 768, 1024, 0.0, 12)
+    same(count_parameters(nn.Linear(3, 2)), 8, "a linear layer from 3 to 2 numbers has 6 weights and 2 biases")
+    same(count_parameters(feed_forward), 4_722_432, "the feed forward network of GPT-2 has 8 d² + 5 d numbers")
+    same(count_parameters(attention), 2_360_064, "the attention module of GPT-2 has 4 d² + d numbers")
+    shared = nn.ModuleList([nn.Linear(5, 5, bias=False), nn.Linear(5, 5, bias=False)])
+    shared[1].weight = shared[0].weight
+    same(count_parameters(shared), 25, "a matrix that is used in two places counts once")
+    frozen = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
+    frozen[0].requires_grad_(False)
+    same(count_parameters(frozen), 5, "frozen parameters are not trainable")
+
+
+@exercise("4.2")
+def larger_configs(gpt2_config, config_124m):
+    before = copy.deepcopy(config_124m)
+    sizes = {"medium": (1024, 24, 16), "large": (1280, 36, 20), "xl": (1600, 48, 25)}
+    seen = []
+    for name, (emb_dim, n_layers, n_heads) in sizes.items():
+        cfg = gpt2_config(name)
+        claim(isinstance(cfg, dict), f"gpt2_config returns a dict; yours returned a {type(cfg).__name__}")
+        got = cfg.get("emb_dim"), cfg.get("n_layers"), cfg.get("n_heads")
+        same(got, (emb_dim, n_layers, n_heads), f"{name}: numbers per token, blocks and heads")
+        rest = {key: value for key, value in cfg.items() if key not in ("emb_dim", "n_layers", "n_heads")}
+        same(rest, {key: before[key] for key in rest}, f"{name}: all other entries are those of GPT_CONFIG_124M")
+        same(set(cfg), set(before), f"{name}: no entry is missing and none is new")
+        seen.append(cfg)
+    same(config_124m, before, "GPT_CONFIG_124M itself is unchanged")
+    claim(len({id(cfg) for cfg in seen}) == 3 and config_124m not in seen, "each call returns a dict of its own")
+    error = must_raise(ValueError, "an unknown name raises a ValueError", gpt2_config, "huge")
+    claim(all(name in str(error) for name in sizes), "the message of the ValueError says which names there are")
+
+
+@exercise("4.3")
+def separate_rates(build_with_rates, model_class):
+    rates = {"drop_rate_emb": 0.1, "drop_rate_attn": 0.2, "drop_rate_shortcut": 0.3}
+    for values in ((0.1, 0.2, 0.3), (0.0, 0.5, 0.25)):
+        rates = dict(zip(rates, values))
+        cfg = {**_SMALL, **rates}
+        handed_over = dict(cfg)
+        torch.manual_seed(1)
+        model = build_with_rates(handed_over)
+        same(handed_over, cfg, "the caller's config is left alone")
+        claim(isinstance(model, model_class), f"it returns a {model_class.__name__} or a subclass")
+        same(model.drop_emb.p, values[0], "drop_emb.p is drop_rate_emb")
+        same([block.att.dropout.p for block in model.trf_blocks], [values[1]] * 2, "att.dropout.p is drop_rate_attn")
+        shortcut = [block.drop_shortcut.p for block in model.trf_blocks]
+        same(shortcut, [values[2]] * 2, "drop_shortcut.p is drop_rate_shortcut, in every block")
+        torch.manual_seed(1)
+        reference = model_class({**_SMALL, "drop_rate": 0.0})
+        same(list(model.state_dict()), list(reference.state_dict()), "parameters have the names they had before")
+        ids = torch.arange(6).reshape(1, 6)
+        close(model.eval()(ids).detach(), reference.eval()(ids).detach(), "the same seed still gives the same model")
+
+
+@exercise("4.4")
+def training_memory(training_mib):
+    close(_number(training_mib(1_000_000)), _number(15.2588), "one million parameters take 15.2588 MiB", 1e-4)
+    close(_number(training_mib(163_009_536)), _number(163_009_536 * 16 / 1024**2), "the 163 million of this chapter")
+    close(_number(training_mib(1_000_000, 2)), _number(15.2588 / 2), "16-bit numbers take half of that", 1e-4)
+    same(float(training_mib(0)), 0.0, "a model without parameters takes nothing")
+
+
+def _number(value):
+    claim(isinstance(value, (int, float)), f"the result is a number; yours is a {type(value).__name__}")
+    return torch.tensor(float(value))
+
+
+class _Script(nn.Module):
+    """A 'model' that continues any text by a fixed list of ids, and notes how much it was shown."""
+
+    def __init__(self, script, start):
+        super().__init__()
+        self.script, self.start, self.written, self.widest = script, start, 0, 0
+
+    def forward(self, ids):
+        self.widest = max(self.widest, ids.shape[1])
+        logits = torch.zeros(*ids.shape, 20)
+        logits[:, -1, self.script[self.written % len(self.script)]] = 1.0
+        self.written += 1
+        return logits
+
+
+@exercise("4.5")
+def stops_at_the_end(generate_until):
+    def run(script, beginning, n, eos, context=8):
+        model = _Script(script, len(beginning))
+        ids = torch.tensor([beginning])
+        before = ids.clone()
+        got = generate_until(model, ids, n, context, eos)
+        claim(isinstance(got, torch.Tensor), f"generate_until returns a tensor; yours returned a {type(got).__name__}")
+        claim(torch.equal(ids, before), "the caller's ids are left alone")
+        claim(model.widest <= context, "the model sees at most context_size tokens")
+        return got.tolist()
+
+    same(run([7, 9, 7, 7], [1, 2], 10, 9), [[1, 2, 7, 9]], "it stops at the end token, which is included")
+    same(run([7, 7, 7], [1, 2], 3, 9), [[1, 2, 7, 7, 7]], "without an end token it adds max_new_tokens tokens")
+    same(run([7, 9], [9, 1], 5, 9), [[9, 1, 7, 9]], "an end token in the beginning does not count")
+    same(run([7, 8, 9], [1, 9], 3, 9), [[1, 9, 7, 8, 9]], "nor one that stands last in the beginning")
+    same(run([9], [3], 5, 9), [[3, 9]], "an end token that comes at once ends it at once")
+    same(run([7], [1, 2], 0, 9), [[1, 2]], "no new tokens leave the text as it is")
+    long = run([5, 6, 9], [1, 2, 3, 4], 5, 9, context=2)
+    same(long, [[1, 2, 3, 4, 5, 6, 9]], "a text longer than the context stays whole")
+
+
+@exercise("4.6")
+def runners_up(likeliest):
+    by_hand = torch.tensor([[[0.0, math.log(3), math.log(4)]]])
+    got = likeliest(by_hand, 2)
+    claim(isinstance(got, (tuple, list)) and len(got) == 2, "likeliest returns two tensors: ids and probabilities")
+    close(got[0], torch.tensor([[2, 1]]), "the ids of the example worked by hand")
+    close(got[1], torch.tensor([[0.5, 0.375]]), "its probabilities: shares of all tokens, not of the k that are left")
+    logits = torch.randn(3, 5, 30, generator=torch.Generator().manual_seed(4))
+    for k in (1, 4, 30):
+        ids, probabilities = likeliest(logits, k)
+        want = torch.softmax(logits[:, -1], dim=-1).sort(dim=-1, descending=True)
+        close(ids, want.indices[:, :k], f"the {k} likeliest ids at the last position of each text, likeliest first")
+        close(probabilities, want.values[:, :k], "each with its probability")

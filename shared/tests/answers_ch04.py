@@ -1,0 +1,165 @@
+"""Right and wrong answers to the exercises of chapter 4, for test_exercises.py."""
+
+import copy
+
+import torch
+
+from shared.carry import load_chapter
+
+ch04 = load_chapter("ch04_gpt_model")
+FF, MHA, MODEL, CONFIG = ch04.FeedForward, ch04.FusedMultiHeadAttention, ch04.GPTModel, ch04.GPT_CONFIG_124M
+SIZES = {"medium": (1024, 24, 16), "large": (1280, 36, 20), "xl": (1600, 48, 25)}
+
+
+def count(module):
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def count_by_layers(module):
+    parts = [part for part in module.modules() if not list(part.children())]
+    return sum(p.numel() for part in parts for p in part.parameters() if p.requires_grad)
+
+
+def config(name, sizes=SIZES, base=None, **extra):
+    if name not in sizes:
+        raise ValueError(f"there are {', '.join(sizes)}")
+    keys = ("emb_dim", "n_layers", "n_heads")
+    return {**(base or CONFIG), **dict(zip(keys, sizes[name])), **extra}
+
+
+def config_in_place(name):
+    CONFIG_COPY.update(config(name, base=CONFIG_COPY))
+    return CONFIG_COPY
+
+
+CONFIG_COPY = copy.deepcopy(CONFIG)
+
+
+def rates(cfg, emb="drop_rate_emb", attn="drop_rate_attn", shortcut="drop_rate_shortcut", blocks=None):
+    model = MODEL({**cfg, "drop_rate": 0.0})
+    model.drop_emb.p = cfg[emb]
+    for block in list(model.trf_blocks)[:blocks]:
+        block.att.dropout.p = cfg[attn]
+        block.drop_shortcut.p = cfg[shortcut]
+    return model
+
+
+def rates_into_config(cfg):
+    cfg["drop_rate"] = 0.0
+    return rates(cfg)
+
+
+class Extra(MODEL):
+    def __init__(self, cfg):
+        super().__init__({**cfg, "drop_rate": 0.0})
+        self.another = torch.nn.Linear(2, 2)
+
+
+def rates_with_extra_layer(cfg):
+    model = Extra(cfg)
+    model.drop_emb.p = cfg["drop_rate_emb"]
+    for block in model.trf_blocks:
+        block.att.dropout.p, block.drop_shortcut.p = cfg["drop_rate_attn"], cfg["drop_rate_shortcut"]
+    return model
+
+
+def until(model, idx, n, context, eos, look_first=False, keep=True, cut=False, grow=False):
+    for _ in range(n):
+        if look_first and (idx == eos).any():
+            break
+        shown = idx if grow else idx[:, -context:]
+        newest = model(shown)[:, -1].argmax(dim=-1, keepdim=True)
+        if newest.item() == eos and not keep:
+            break
+        idx = torch.cat([shown if cut else idx, newest], dim=1)
+        if newest.item() == eos:
+            break
+    return idx
+
+
+def likeliest(logits, k):
+    probabilities, ids = torch.softmax(logits[:, -1], dim=-1).topk(k, dim=-1)
+    return ids, probabilities
+
+
+def renormalised(logits, k):
+    values, ids = logits[:, -1].topk(k, dim=-1)
+    return ids, torch.softmax(values, dim=-1)
+
+
+CASES = {
+    "4.1": (
+        (count, FF, MHA),
+        {
+            "counts tensors": (lambda m: len(list(m.parameters())), FF, MHA),
+            "only matrices": (lambda m: sum(p.numel() for p in m.parameters() if p.ndim == 2), FF, MHA),
+            "frozen ones too": (lambda m: sum(p.numel() for p in m.parameters()), FF, MHA),
+            "layer by layer, shared twice": (count_by_layers, FF, MHA),
+            "first dimension only": (lambda m: sum(len(p) for p in m.parameters()), FF, MHA),
+            "bytes": (lambda m: 4 * count(m), FF, MHA),
+        },
+    ),
+    "4.2": (
+        (config, CONFIG),
+        {
+            "layers and heads swapped": (
+                lambda n: config(n, {k: (d, h, layers) for k, (d, layers, h) in SIZES.items()}),
+                CONFIG,
+            ),
+            "always medium": (lambda n: config("medium") if n in SIZES else config(n), CONFIG),
+            "changes the one config": (config_in_place, CONFIG_COPY),
+            "KeyError for unknown names": (lambda n: {**config("xl"), "emb_dim": SIZES[n][0]}, CONFIG),
+            "another context": (lambda n: config(n, context_length=256), CONFIG),
+            "a new entry": (lambda n: config(n, name=n), CONFIG),
+            "only the three sizes": (lambda n: {k: config(n)[k] for k in ("emb_dim", "n_layers", "n_heads")}, CONFIG),
+            "message without the names": (lambda n: config(n) if n in SIZES else config(n, {}), CONFIG),
+        },
+    ),
+    "4.3": (
+        (rates, MODEL),
+        {
+            "two swapped": (lambda c: rates(c, "drop_rate_shortcut", shortcut="drop_rate_emb"), MODEL),
+            "one rate everywhere": (lambda c: rates(c, attn="drop_rate_emb", shortcut="drop_rate_emb"), MODEL),
+            "first block only": (lambda c: rates(c, blocks=1), MODEL),
+            "changes the caller's config": (rates_into_config, MODEL),
+            "an additional layer": (rates_with_extra_layer, MODEL),
+            "the old class unchanged": (lambda c: MODEL(c), MODEL),
+            "rates never set": (lambda c: MODEL({**c, "drop_rate": 0.1}), MODEL),
+        },
+    ),
+    "4.4": (
+        (lambda n, b=4: 4 * n * b / 1024**2,),
+        {
+            "weights only": (lambda n, b=4: n * b / 1024**2,),
+            "without the second average": (lambda n, b=4: 3 * n * b / 1024**2,),
+            "millions of bytes": (lambda n, b=4: 4 * n * b / 1e6,),
+            "kibibytes": (lambda n, b=4: 4 * n * b / 1024,),
+            "bytes per number ignored": (lambda n, b=4: 16 * n / 1024**2,),
+            "rounded down": (lambda n, b=4: 4 * n * b // 1024**2,),
+        },
+    ),
+    "4.5": (
+        (until,),
+        {
+            "never stops": (lambda m, i, n, c, e: until(m, i, n, c, None),),
+            "end token left out": (lambda m, i, n, c, e: until(m, i, n, c, e, keep=False),),
+            "stops at the beginning's end token": (lambda m, i, n, c, e: until(m, i, n, c, e, look_first=True),),
+            "text cut to the context": (lambda m, i, n, c, e: until(m, i, n, c, e, cut=True),),
+            "context ignored": (lambda m, i, n, c, e: until(m, i, n, c, e, grow=True),),
+            "one token too many": (lambda m, i, n, c, e: until(m, i, n + 1, c, e),),
+            "new tokens only": (lambda m, i, n, c, e: until(m, i, n, c, e)[:, i.shape[1] :],),
+        },
+    ),
+    "4.6": (
+        (likeliest,),
+        {
+            "shares of the k": (renormalised,),
+            "first position": (lambda x, k: likeliest(x[:, :1], k),),
+            "probabilities first": (lambda x, k: likeliest(x, k)[::-1],),
+            "unlikeliest": (lambda x, k: likeliest(-x, k),),
+            "logits instead of probabilities": (lambda x, k: x[:, -1].topk(k).indices.contiguous() and None,),
+            "in the order of the ids": (lambda x, k: (likeliest(x, k)[0].sort().values, likeliest(x, k)[1]),),
+            "over the texts": (lambda x, k: torch.softmax(x[:, -1], dim=0).topk(k, dim=-1)[::-1],),
+        },
+    ),
+}
