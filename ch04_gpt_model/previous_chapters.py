@@ -49,6 +49,7 @@ class SimpleTokenizerV1:
 
     def decode(self, ids):
         """Ids to text; the original spacing is not restored. Raises ValueError for an unknown id."""
+        ids = [int(token_id) for token_id in ids]     # also from a tensor
         unknown = [token_id for token_id in ids if token_id not in self.int_to_str]
         if unknown:
             raise ValueError(f"id {unknown[0]} is not in this vocabulary of {len(self.int_to_str)} entries")
@@ -225,6 +226,7 @@ class BytePairTokenizer:
 
     def decode(self, ids):
         """Ids to text. Bytes that are no valid UTF-8 become U+FFFD. Raises ValueError for an unknown id."""
+        ids = [int(token_id) for token_id in ids]     # also from a tensor
         unknown = [token_id for token_id in ids if token_id not in self.bytes_of]
         if unknown:
             raise ValueError(f"id {unknown[0]} is not in the vocabulary, whose ids run from 0 to {self.n_vocab - 1}")
@@ -240,12 +242,12 @@ def window_starts(n_tokens, max_length, stride):
     Raises:
         ValueError: if a setting is below 1, or the text is too short for one row and its last target.
     """
-    if max_length < 1 or stride < 1:
-        raise ValueError(f"max_length and stride must be at least 1; they are {max_length} and {stride}")
+    if max_length < 1 or stride < 1 or max_length != int(max_length) or stride != int(stride):
+        raise ValueError(f"max_length and stride must be whole numbers, at least 1; they are {max_length} and {stride}")
     if n_tokens <= max_length:
         raise ValueError(f"a text of {n_tokens} tokens is too short for max_length {max_length}: a row needs "
                          f"{max_length} + 1 tokens. Use a longer text or a smaller max_length")
-    return range(0, n_tokens - max_length, stride)
+    return range(0, n_tokens - int(max_length), int(stride))
 
 
 class GPTDatasetV1(Dataset):
@@ -307,7 +309,9 @@ _LAST_SAFE_CUT = regex.compile(r"(?r)(?<=\S)\s")
 
 def read_chunks(path, n_characters=1_000_000):
     """Read a UTF-8 text file in parts. Raises ValueError, with the file's name, if it is not UTF-8."""
-    with open(path, encoding="utf-8", newline="") as file:
+    if n_characters < 1:
+        raise ValueError(f"a part must have at least 1 character; n_characters is {n_characters}")
+    with open(path, encoding="utf-8-sig", newline="") as file:      # -sig: without the mark that some editors set
         try:
             while chunk := file.read(n_characters):
                 yield chunk
@@ -318,6 +322,8 @@ def read_chunks(path, n_characters=1_000_000):
 def safe_pieces(chunks):
     """Regroup parts of a text so that tokenizing each by itself gives the tokens of the whole.
 
+    That holds for tokenizers that split like GPT2_PATTERN, in which nothing follows white space but itself.
+
     Args:
         chunks: iterable of str, cut anywhere.
 
@@ -326,8 +332,10 @@ def safe_pieces(chunks):
     """
     held = ""
     for chunk in chunks:
+        # What was held back has no safe cut inside; only its last character can matter to a new one.
+        searched_from = max(0, len(held) - 1)
         held += chunk
-        cut = _LAST_SAFE_CUT.search(held)
+        cut = _LAST_SAFE_CUT.search(held, searched_from)
         if cut:
             yield held[: cut.start()]
             held = held[cut.start() :]
@@ -341,23 +349,26 @@ def write_token_file(chunks, path, tokenizer):
     Args:
         chunks: iterable of str, for example ``read_chunks(path)``; ``<|endoftext|>`` becomes the special token.
         path: the file to write; an existing one is replaced only when the new one is complete.
-        tokenizer: anything with tiktoken's ``encode``.
+        tokenizer: anything with tiktoken's ``encode`` that splits like GPT-2.
 
     Returns:
         The number of tokens written.
 
     Raises:
-        ValueError: if an id does not fit into 16 bits.
+        ValueError: if there is no token at all, or an id does not fit into 16 bits.
+        OSError: if the disk is full, or on Windows if a data set still reads the old file.
     """
     aside, n_tokens = Path(f"{path}.{os.getpid()}.partial"), 0
     try:
         with open(aside, "wb") as file:
             for piece in safe_pieces(chunks):
-                ids = np.array(tokenizer.encode(piece, allowed_special={"<|endoftext|>"}))
-                if ids.max() > 65_535:
-                    raise ValueError(f"id {ids.max()} does not fit into 16 bits, which end at 65535")
+                ids = np.array(tokenizer.encode(piece, allowed_special={"<|endoftext|>"}), dtype=np.int64)
+                for wrong in ids[(ids < 0) | (ids > 65_535)][:1]:
+                    raise ValueError(f"id {wrong} does not fit into 16 bits, 0 to 65535")
                 n_tokens += len(ids)
-                ids.astype("<u2").tofile(file)
+                file.write(ids.astype("<u2").tobytes())
+        if n_tokens == 0:
+            raise ValueError(f"the text for {path} has no tokens; nothing was written")
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -373,21 +384,24 @@ class TokenFileDataset(Dataset):
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file was cut short, or is too short for one row.
+        ValueError: if the file was cut short, is too short for one row, or was replaced since.
     """
 
     def __init__(self, path, max_length, stride):
-        n_bytes = os.path.getsize(path)
-        if n_bytes % 2:
-            raise ValueError(f"{path} has {n_bytes} bytes, an odd number: it was cut short. Write it again")
-        self.path, self.max_length, self.tokens = path, max_length, None
-        self.starts = window_starts(n_bytes // 2, max_length, stride)
+        # The whole path: a worker may be started in another folder.
+        self.path, self.max_length, self.tokens = os.path.abspath(path), int(max_length), None
+        self.n_bytes = os.path.getsize(self.path)
+        if self.n_bytes % 2:
+            raise ValueError(f"{path} has {self.n_bytes} bytes, an odd number: it was cut short. Write it again")
+        self.starts = window_starts(self.n_bytes // 2, max_length, stride)
 
     def __len__(self):
         return len(self.starts)
 
     def __getitem__(self, idx):
         if self.tokens is None:
+            if os.path.getsize(self.path) != self.n_bytes:
+                raise ValueError(f"{self.path} was replaced since this data set was made; make the data set again")
             self.tokens = np.memmap(self.path, dtype="<u2", mode="r")
         start = self.starts[idx]
         row = torch.from_numpy(self.tokens[start : start + self.max_length + 1].astype(np.int64))    # (L + 1,)

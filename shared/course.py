@@ -1,6 +1,13 @@
-"""Where the course lies, which chapters there are, and in which order they are read."""
+"""Where the course lies, which chapters there are, in which order they are read, and how its files are handled."""
 
+import contextlib
+import io
+import itertools
+import json
 import os
+import re
+import sys
+import uuid
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +52,100 @@ def notebooks(root=ROOT):
         rest = sorted(p for p in (root / chapter).glob("*.ipynb") if p != main)
         paths += [p for p in [main, *rest] if p.is_file()]
     return paths
+
+
+class FileProblem(ValueError):
+    """A file cannot be read or written. The message names the file and the cause, and says what to do."""
+
+
+def read_notebook(path):
+    """A notebook as a dict in which every field is there that a valid one has.
+
+    Editors leave out fields and Colab keeps a cell's id in its metadata; here these gaps are filled, so that nobody
+    else need think of them. A cell without an id gets one from its place: the same each time.
+
+    Raises:
+        FileProblem: if the file cannot be read or is no notebook of format 4.
+    """
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise FileProblem(f"{path} cannot be read ({error.strerror}); give the path of a notebook") from error
+    restore = "restore it, for example with `git checkout -- FILE`"
+    if not raw.strip():
+        raise FileProblem(f"{path} is no notebook (it is empty); {restore}")
+    if re.search(rb"^(<<<<<<<|>>>>>>>) ", raw, flags=re.M):
+        raise FileProblem(f"{path} is no notebook (a merge left conflict markers <<<<<<< in it); keep one of the two "
+                          "versions: `git checkout --ours -- FILE` or `git checkout --theirs -- FILE`")
+    try:
+        book = json.loads(raw.decode("utf-8-sig"))
+        json.dumps(book, ensure_ascii=False).encode()  # half a surrogate pair could be read, but never written
+        if book.get("nbformat", 4) != 4:
+            raise FileProblem(f"{path} has notebook format {book['nbformat']}, the course uses 4; convert it with "
+                              "`jupyter nbconvert --to notebook --inplace FILE`")
+        _fill_gaps(book["cells"])
+    except UnicodeDecodeError as error:
+        raise FileProblem(f"{path} is no notebook (byte {error.start} is not UTF-8); {restore}") from error
+    except FileProblem:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FileProblem(f"{path} is no notebook ({type(error).__name__}: {error}); {restore}") from error
+    return book
+
+
+def _fill_gaps(cells):
+    """Give every cell and output its fields, in place; what is no cell raises one of Python's errors."""
+    for cell in cells:
+        cell["metadata"] = dict(cell.get("metadata") or {})
+        cell["source"] = cell.get("source") or ""
+        "".join(cell["source"])  # a number, say, is no source
+        tags = cell["metadata"].get("tags") or []
+        cell["metadata"]["tags"] = [tags] if isinstance(tags, str) else [str(tag) for tag in tags]
+        if cell["cell_type"] == "code":
+            cell.setdefault("execution_count", None)
+            cell["outputs"] = cell.get("outputs") or []
+            for output in cell["outputs"]:
+                missing = {"stream": {"name": "stdout", "text": ""}, "error": {"ename": "", "evalue": ""}}
+                for field, value in missing.get(output["output_type"], {"data": {}, "metadata": {}}).items():
+                    output[field] = output.get(field) or value
+        candidates = (str(place.get("id")) for place in (cell, cell["metadata"]) if place.get("id"))
+        cell["id"] = next((name for name in candidates if re.fullmatch(r"[\w-]{1,64}", name, re.A)), None)
+    taken = {cell["id"] for cell in cells}
+    for number, cell in enumerate(cells, start=1):
+        if cell["id"] is None:
+            cell["id"] = next(name for n in itertools.count(number) if (name := f"cell-{n}") not in taken)
+            taken.add(cell["id"])
+
+
+def write_file(path, data):
+    """Write bytes so that no reader ever sees a part of them, whoever else writes the file at the same time.
+
+    Raises:
+        FileProblem: if the file cannot be written; its ``__cause__`` is the OSError.
+    """
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        os.replace(part, path)
+    except OSError as error:
+        # Windows does not let us replace a file that another program is reading. It need not be
+        # replaced if it already is what we wanted to write.
+        with contextlib.suppress(OSError):
+            if path.read_bytes() == data:
+                return
+        raise FileProblem(f"{path} cannot be written ({error.strerror}). Close the programs that use it, make room on "
+                          "the disk, or work in a folder that you may write to") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def print_any_character():
+    r"""Print characters that the terminal's encoding lacks as \u2026 or the like, instead of stopping."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def scale():

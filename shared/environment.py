@@ -159,9 +159,12 @@ def clean_environment():
 def course_environment(python):
     """The environment variables for running the course with `python`: as if its environment had been activated."""
     if Path(python) == Path(sys.executable):
-        return dict(os.environ)
-    scripts = Path(python).parent    # on the PATH, so that `!pip` and `!python` in a cell mean this environment
-    return {**clean_environment(), "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"}
+        settings = dict(os.environ)
+    else:
+        scripts = Path(python).parent    # on the PATH, so that `!pip` and `!python` in a cell mean this environment
+        settings = {**clean_environment(), "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"}
+    settings.pop("PYTHONOPTIMIZE", None)    # without assertions, the notebooks' checks would check nothing
+    return settings
 
 
 # ---- Making it so ------------------------------------------------------------------------------------------------

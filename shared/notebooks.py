@@ -15,7 +15,7 @@ import re
 import sys
 from pathlib import Path
 
-from shared.course import ROOT, notebooks
+from shared.course import ROOT, FileProblem, notebooks, print_any_character, read_notebook, write_file
 
 SETUP_CELL = Path(__file__).with_name("setup_cell.py")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -23,15 +23,17 @@ TAGS = {"setup", "exercise", "check", "nbval-check-output"}
 LONGEST_OUTPUT = 15  # lines of text a cell may print
 LARGEST_FILE = 600  # KB
 
-# The same settings as in the tests: what a cell prints must not depend on who runs it.
-QUIET = {"PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore", "TQDM_DISABLE": "1"}
+# The same settings as in the tests: what a cell prints must not depend on who runs it. (PYTHONOPTIMIZE, unless
+# it is empty, would take away the assertions.)
+QUIET = {"PYTHONHASHSEED": "0", "PYTHONOPTIMIZE": "", "PYTHONWARNINGS": "ignore", "TQDM_DISABLE": "1"}
 
 _KERNEL = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-_PROGRESS = re.compile(r"\r|\d+%\|")
-_ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
+# A bar of tqdm, "Epoch 1:  50%|###   | 1/2 [00:01<00:01,  1.5s/it]", or without a known end "3it [00:01,  1.5s/it]".
+_PROGRESS = re.compile(r"[^\r]*?(\d+%\|[^|\r]*\|[^\[\r]*|\d+\w+ (?=\[))(\[[^]\r]*\])?")
+_ADDRESS = re.compile(r"at 0x[0-9a-fA-F]{6,}")  # a hexadecimal number without "at" may be what a cell is about
 
 
 def text_of(part):
@@ -39,19 +41,31 @@ def text_of(part):
     return part if isinstance(part, str) else "".join(part)
 
 
+def _without_progress(text):
+    """Text without progress bars; what a program printed behind a bar, a warning for example, stays."""
+    kept = []
+    for line in text.replace("\r\n", "\n").split("\n"):
+        rest = _PROGRESS.sub("", line).replace("\r", "")
+        if rest.strip() or rest == line:
+            kept.append(rest)
+    return "\n".join(kept)
+
+
 def _tidy_output(output):
     """One output without what differs from run to run; None if nothing is left of it."""
     if output["output_type"] == "stream":
-        if output["name"] == "stderr" and _PROGRESS.search(text_of(output["text"])):
+        text = _ADDRESS.sub("at 0x...", text_of(output["text"]))
+        if output["name"] == "stderr":
+            text = _without_progress(text)
+        if not text:
             return None
-        text = _ADDRESS.sub("0x...", text_of(output["text"]))
         return {"name": output["name"], "output_type": "stream", "text": text.splitlines(keepends=True)}
     if "data" in output:
         data = dict(output["data"])
         if data.pop(WIDGET_VIEW, None) and set(data) <= {"text/plain"}:
             return None
         if "text/plain" in data:
-            data["text/plain"] = _ADDRESS.sub("0x...", text_of(data["text/plain"])).splitlines(keepends=True)
+            data["text/plain"] = _ADDRESS.sub("at 0x...", text_of(data["text/plain"])).splitlines(keepends=True)
         output = {**output, "data": data}
     return output
 
@@ -70,7 +84,7 @@ def _joined(outputs):
 
 
 def tidy(book):
-    """A copy of a notebook (its JSON as a dict) in the form in which it is committed."""
+    """A copy of a notebook, as ``read_notebook`` returns it, in the form in which it is committed."""
     cells = []
     for cell in book["cells"]:
         tags = cell["metadata"].get("tags", [])
@@ -81,6 +95,8 @@ def tidy(book):
             "metadata": {"tags": tags} if tags else {},
             "source": source.splitlines(keepends=True),
         }
+        if cell.get("attachments"):  # images pasted into a text
+            clean["attachments"] = cell["attachments"]
         if "setup" in tags:  # plumbing: folded away in JupyterLab, a click shows it
             clean["metadata"]["jupyter"] = {"source_hidden": True}
         if cell["cell_type"] == "code":
@@ -114,11 +130,14 @@ def problems(path):
     """What is wrong with a notebook as it is stored: a list of sentences, empty if nothing is.
 
     nbval by itself accepts a cell marked for comparison that was never run, so that is looked at here.
+
+    Raises:
+        FileProblem: if it cannot be read at all.
     """
-    raw = path.read_text(encoding="utf-8")
-    book = json.loads(raw)
+    book = read_notebook(path)
+    raw = path.read_bytes()  # bytes, because line ends count too
     found = []
-    if raw != as_text(tidy(book)):
+    if raw != as_text(tidy(book)).encode():
         found.append("not in the form in which notebooks are committed: run `python3 -m shared notebooks --tidy`")
     if len(raw) > LARGEST_FILE * 1024:
         found.append(f"{len(raw) // 1024} KB; at most {LARGEST_FILE} are allowed: fewer or smaller figures")
@@ -149,29 +168,32 @@ def execute(path):
     """Run a notebook from top to bottom in a clean kernel, in its own folder; returns it as a dict.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: if a cell fails.
+        FileProblem: if it cannot be read, or a cell fails; the message then holds the cell and its traceback.
     """
     import nbformat
     from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
 
     # Tidied first: the setup cell that runs is the one that is stored.
-    book = nbformat.reads(as_text(tidy(json.loads(path.read_text(encoding="utf-8")))), as_version=4)
+    book = nbformat.reads(as_text(tidy(read_notebook(path))), as_version=4)
     client = NotebookClient(
         book, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
     )
-    client.execute(env={**os.environ, **QUIET})
+    try:
+        client.execute(env={**os.environ, **QUIET})
+    except (CellExecutionError, DeadKernelError) as error:
+        raise FileProblem(f"{path} was not run to its end and is left as it was: {error}") from error
     return json.loads(nbformat.writes(book))
 
 
 def save(book, path):
-    """Write a tidied notebook; aside first, then renamed, so that an interruption leaves the old one."""
-    aside = path.with_suffix(".partial")
-    aside.write_text(as_text(tidy(book)), encoding="utf-8", newline="\n")
-    os.replace(aside, path)
+    """Write a tidied notebook; an interruption leaves the old one."""
+    write_file(path, as_text(tidy(book)).encode())
 
 
 def main(argv):
     """Command line, see the module's docstring; returns the exit status."""
+    print_any_character()
     modes = [word for word in argv if word.startswith("-")]
     if len(modes) != 1 or modes[0] not in ("--run", "--tidy", "--check"):
         print(__doc__.strip(), file=sys.stderr)
@@ -179,15 +201,18 @@ def main(argv):
     paths = [Path(word).resolve() for word in argv if not word.startswith("-")] or notebooks()
     wrong = 0
     for path in paths:
-        name = os.path.relpath(path, ROOT)
-        if modes[0] == "--run":
-            print(f"running {name}", flush=True)
-            save(execute(path), path)
-        elif modes[0] == "--tidy":
-            save(json.loads(path.read_text(encoding="utf-8")), path)
-        for problem in problems(path):
-            wrong += 1
-            print(f"{name}: {problem}")
+        name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+        try:
+            if modes[0] == "--run":
+                print(f"running {name}", flush=True)
+                save(execute(path), path)
+            elif modes[0] == "--tidy":
+                save(read_notebook(path), path)
+            found = [f"{name}: {problem}" for problem in problems(path)]
+        except FileProblem as problem:  # the other notebooks shall have their turn
+            found = [str(problem)]
+        wrong += len(found)
+        print("".join(f"{line}\n" for line in found), end="")
     if not wrong:
         print(f"{len(paths)} notebook(s): clean")
     return 1 if wrong else 0

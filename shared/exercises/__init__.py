@@ -7,9 +7,11 @@ the solution.
 
 import importlib
 import inspect
+import random
 import traceback
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 _CHECKS = {}
@@ -78,23 +80,28 @@ def judge(name, *attempts):
     Raises:
         ValueError: if there is no such exercise.
     """
-    name = str(name)  # check(2.1, ...) is meant as check("2.1", ...)
+    if not isinstance(name, str):  # 2.10 as a number is 2.1, another exercise
+        raise ValueError(f'the number of an exercise is written in quotes: check("{name}", ...)')
     function = _find(name)
     expected = list(inspect.signature(function).parameters)
     if len(attempts) != len(expected):
         return Verdict(name, "wrong", f"The check takes {', '.join(expected)}, in this order; it got {len(attempts)}.")
     # A learner's function may draw random numbers or fix the seed; the cells after it must not notice.
-    state = torch.get_rng_state()
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()
     try:
         function(*attempts)
     except NotImplementedError as error:
+        if str(error) != f"exercise {name}":  # not our stub: something that the learner called
+            return Verdict(name, "wrong", f"Your code stopped with NotImplementedError: {error}")
         return Verdict(name, "not written yet", traceback.extract_tb(error.__traceback__)[-1].name)
     except ClaimFailed as error:
         return Verdict(name, "wrong", f"This claim failed: {error}.")
     except Exception as error:
         return Verdict(name, "wrong", f"Your code stopped with {type(error).__name__}{_learners_line(error)}: {error}")
     finally:
-        torch.set_rng_state(state)
+        torch.set_rng_state(states[0])
+        random.setstate(states[1])
+        np.random.set_state(states[2])
     return Verdict(name, "right")
 
 
@@ -129,6 +136,8 @@ def must_raise(kind, words, function, *args):
 
 def same(got, want, words):
     """Fail with ``words`` and what came instead, unless ``got == want`` (in type of container, too)."""
+    if isinstance(got, np.generic):  # a number that NumPy made is a number
+        got = got.item()
     if type(got) is not type(want) and not (isinstance(got, (int, float)) and isinstance(want, (int, float))):
         raise ClaimFailed(f"{words}. Yours is a {type(got).__name__}, it should be a {type(want).__name__}")
     if got != want:

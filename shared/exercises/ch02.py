@@ -33,19 +33,23 @@ def pieces_of_unknown_words(pieces):
     other = pieces(" zorbled, twice")
     same([pair[0] for pair in other], tokenizer.encode(" zorbled, twice"), "it works for other text as well")
     same("".join(piece for _, piece in other), " zorbled, twice", "a leading space is part of a piece")
+    for text in ["Two  Two two\n\nand SO on ", "a\tb\r\nc, and so on, and on and on", "🤗"]:
+        want = [(token_id, tokenizer.decode([token_id])) for token_id in tokenizer.encode(text)]
+        same(pieces(text), want, f"it works for {text!r}, with its spaces, line breaks and repetitions")
     same(pieces(""), [], "the empty text has no pieces")
 
 
 @exercise("2.2")
 def other_loader_settings(first_batch, shared_tokens):
-    ids = _gpt2().encode(_TEXT)
-    for length, stride in [(2, 2), (8, 2), (5, 3)]:
-        got = first_batch(_TEXT, length, stride)
+    for text, length, stride in [(_TEXT, 2, 2), (_TEXT, 8, 2), (_TEXT[::-1], 5, 3)]:
+        ids = _gpt2().encode(text)
+        got = first_batch(text, length, stride)
         settings = f"max_length={length}, stride={stride}"
         claim(isinstance(got, (tuple, list)) and len(got) == 2, "first_batch returns two tensors: inputs and targets")
         inputs = torch.tensor([ids[i : i + length] for i in range(0, 4 * stride, stride)])
         targets = torch.tensor([ids[i + 1 : i + length + 1] for i in range(0, 4 * stride, stride)])
         close(got[0], inputs, f"the inputs for {settings}, in the order of the text")
+        claim(got[0].dtype == got[1].dtype == torch.int64, "ids are of type int64, as the loader gives them")
         close(got[1], targets, f"the targets for {settings}")
     for length, stride in [(2, 2), (8, 2), (8, 8), (3, 5), (4, 1)]:
         same(
@@ -60,6 +64,7 @@ def lossless_split(split):
     for text in [
         _TEXT,
         'Well!--she said: "No."',
+        "a\r\nb \x0c c",
         "  two  spaces\tand a tab ",
         "line one\n\n\nline three\n",
         "it's snake_case (maybe)",
@@ -73,12 +78,15 @@ def lossless_split(split):
     tokens = split('He paused--then, "Go on."')
     for piece in ["He", "paused", "--", "then", ",", '"', "Go", "on", "."]:
         claim(piece in tokens, f"{piece!r} is a token of its own in 'He paused--then, \"Go on.\"'")
-    claim(split("a  b") != ["a  b"], "white space separates words")
+    for sign in [*",.:;?_!\"()'", "--", " ", "\t", "\n"]:
+        tokens = split(f"ninety{sign}one")
+        claim(tokens == ["ninety", sign, "one"], f"{sign!r} separates two words, and is a token of its own")
+    same(split("extraordinarily"), ["extraordinarily"], "a word without signs in it stays whole")
 
 
 @exercise("2.5")
 def number_of_windows(count_windows):
-    for n in range(1, 40):
+    for n in range(40):
         for length in range(1, 9):
             for stride in range(1, 9):
                 want = len(range(0, n - length, stride))
@@ -88,6 +96,7 @@ def number_of_windows(count_windows):
                     f"for n={n}, max_length={length}, stride={stride} the number of rows is {want}; yours gave {got}",
                 )
     same(count_windows(5145, 256, 128), math.ceil((5145 - 256) / 128), "it is right for a long text")
+    same(count_windows(100, 64, 7), 6, "it is right for long rows")
     claim(isinstance(count_windows(9, 4, 2), int), "the number of rows is a whole number of type int")
 
 
@@ -110,6 +119,8 @@ def packed_documents(pack):
     same(got, want, "between the separators stand the ids of each document, unchanged and in order")
     same(pack([]), [], "no documents give no ids")
     same(pack(["", "a"]), [end, *encode("a"), end], "an empty document is a document, too, and has its end")
+    twice = [*encode("a\nb "), end]
+    same(pack(["a\nb ", "a\nb "]), [*twice, *twice], "equal documents stay, and so does their white space")
     tricky = "A page that mentions <|endoftext|> in passing."
     inside = encode(tricky, disallowed_special=())
     same(
@@ -141,5 +152,9 @@ def input_embeddings(embed):
     too_long = torch.zeros(1, 8, dtype=torch.long), token_weight, pos_weight
     error = must_raise(ValueError, "8 tokens with 7 positions raise a ValueError", embed, *too_long)
     claim("8" in str(error) and "7" in str(error), "the message of the ValueError names both numbers, 8 and 7")
+    few = torch.zeros(1, 4, dtype=torch.long), token_weight, pos_weight[:3]
+    must_raise(ValueError, "4 tokens with 3 positions raise a ValueError, too", embed, *few)
+    trainable = token_weight.clone().requires_grad_()
+    claim(embed(ids, trainable, pos_weight).requires_grad, "gradients reach the weights: they are to be trained")
     close(token_weight, before[0], "the caller's token weight is left alone")
     close(pos_weight, before[1], "the caller's position weight is left alone")

@@ -22,7 +22,7 @@ from shared.notebooks import text_of
 # chapter -> (what is wrong, the code as it is, the code with the fault)
 FAULTS = {
     "ch02_text_data": [
-        ("last row lost", "return range(0, n_tokens - max_length,", "return range(0, n_tokens - max_length - 1,"),
+        ("last row lost", "return range(0, n_tokens - int(max_length),", "return range(0, n_tokens - int(max_length) - 1,"),
         ("targets not shifted", "token_ids[i + 1 : i + max_length + 1]", "token_ids[i : i + max_length]"),
         ("targets shifted by two", "token_ids[i + 1 : i + max_length + 1]", "token_ids[i + 2 : i + max_length + 2]"),
         ("ids as 32 bits", "dtype=torch.int64)", "dtype=torch.int32)"),
@@ -65,6 +65,30 @@ FAULTS = {
         ("too long text accepted", "if not 1 <= x.shape[1] <= context_length:", "if not 1 <= x.shape[1]:"),
         ("width not checked", "if num_heads < 1 or d_out % num_heads != 0:", "if num_heads < 1:"),
         ("mask hinders loading", 'state_dict.pop(f"{prefix}mask", None)', "pass"),
+    ],
+    "ch04_gpt_model": [
+        ("norm without scale", "x, self.scale.shape, self.scale, self.shift, self.eps)", "x, self.scale.shape, None, self.shift, self.eps)"),
+        ("another eps", "self.eps = 1e-5", "self.eps = 1e-2"),
+        ("exact GELU", 'approximate="tanh"', 'approximate="none"'),
+        ("feed forward without GELU", "            GELU(),\n", "            nn.Identity(),\n"),
+        ("feed forward twice as wide only", "4 * cfg[\"emb_dim\"]),\n            GELU()", "2 * cfg[\"emb_dim\"]),\n            GELU()"),
+        ("norm after attention", "self.drop_shortcut(self.att(self.norm1(x)))", "self.drop_shortcut(self.norm1(self.att(x)))"),
+        ("no shortcut around attention", "x = x + self.drop_shortcut(self.att(self.norm1(x)))", "x = self.drop_shortcut(self.att(self.norm1(x)))"),
+        ("one norm used twice", "self.ff(self.norm2(x))", "self.ff(self.norm1(x))"),
+        ("no dropout on the shortcut", "return x + self.drop_shortcut(self.ff(self.norm2(x)))", "return x + self.ff(self.norm2(x))"),
+        ("no positions", "self.tok_emb(in_idx) + self.pos_emb(positions)", "self.tok_emb(in_idx) + 0 * self.pos_emb(positions)"),
+        ("no dropout on the embeddings", "x = self.drop_emb(self.tok_emb", "x = (self.tok_emb"),
+        ("no final norm", "x = self.final_norm(self.trf_blocks(x))", "x = self.trf_blocks(x)"),
+        ("head with bias", 'nn.Linear(cfg["emb_dim"], cfg["vocab_size"], bias=False)', 'nn.Linear(cfg["emb_dim"], cfg["vocab_size"])'),
+        ("one block shared by all layers", "*[TransformerBlock(cfg) for _ in range(cfg[\"n_layers\"])]", "*[TransformerBlock(cfg)] * cfg[\"n_layers\"]"),
+        ("head created before the blocks", "self.final_norm = LayerNorm(cfg[\"emb_dim\"])\n", "self.final_norm = LayerNorm(cfg[\"emb_dim\"])\n        nn.Linear(2, 2)\n"),
+        ("tied weights copied", "self.out_head.weight = self.tok_emb.weight", "self.out_head.weight = nn.Parameter(self.tok_emb.weight.detach().clone())"),
+        ("negative ids accepted", "if lowest < 0 or highest >= vocab_size:", "if highest >= vocab_size:"),
+        ("id V accepted", "highest >= vocab_size:", "highest > vocab_size:"),
+        ("writes from the first position", "logits[:, -1].argmax", "logits[:, 0].argmax"),
+        ("unlikeliest token", ".argmax(dim=-1, keepdim=True)           #", ".argmin(dim=-1, keepdim=True)  #"),
+        ("keeps the first tokens of the context", "idx[:, -context_size:]", "idx[:, :context_size]"),
+        ("gradients recorded while writing", "@torch.no_grad()\n", ""),
     ],
 }  # fmt: skip
 

@@ -2,7 +2,9 @@
 
 import math
 import os
+import pickle
 import random
+import signal
 import unicodedata
 
 import numpy as np
@@ -53,6 +55,7 @@ def test_v1_round_trip_and_errors(ch02):
     with pytest.raises(ValueError, match="id -1"):
         tokenizer.decode([-1])
     assert tokenizer.encode("") == [] and tokenizer.decode([]) == ""
+    assert tokenizer.decode(i for i in [6, 5]) == tokenizer.decode([6, 5])
 
 
 def test_v2_replaces_unknown_words_and_needs_both_special_tokens(ch02):
@@ -134,6 +137,10 @@ def test_byte_tokenizer_equals_tiktoken_on_a_whole_story(ours, gpt2, sample_stor
     assert ours.encode(sample_story) == gpt2.encode(sample_story)  # and again, with all its pieces remembered
 
 
+def test_unknown_special_tokens_are_no_special_tokens(ours):
+    assert ours.encode("x", allowed_special={"x"}) == ours.encode("x")
+
+
 @pytest.mark.parametrize("text", [END, f"a{END}b", f"{END}{END}", f"x {END}\n{END} y", "<|endoftext|", "plain"])
 def test_special_tokens_as_in_tiktoken(ours, gpt2, text):
     for options in [{"allowed_special": {END}}, {"allowed_special": "all"}, {"disallowed_special": ()}]:
@@ -153,6 +160,7 @@ def test_byte_tokenizer_vocabulary_and_unknown_ids(ours):
     for bad in (50_257, -1):
         with pytest.raises(ValueError, match=f"id {bad} .*50256"):
             ours.decode([5, bad])
+    assert ours.decode(torch.tensor([40, 367])) == ours.decode(i for i in [40, 367]) == ours.decode([40, 367]) == "I H"
     assert ours.decode([8582]) == "\ufffd" and ours.decode([8582, 97, 245]) == "🤗"
 
 
@@ -222,7 +230,7 @@ def test_end_of_text_in_a_text_is_the_special_token(ch02, gpt2):
     assert 50_256 in dataset[0][0].tolist() + dataset[0][1].tolist()
 
 
-@pytest.mark.parametrize("length, stride", [(0, 1), (-1, 1), (4, 0), (4, -2)])
+@pytest.mark.parametrize("length, stride", [(0, 1), (-1, 1), (4, 0), (4, -2), (2.5, 1), (2, 1.5)])
 def test_settings_below_one_are_refused(ch02, gpt2, length, stride):
     with pytest.raises(ValueError, match=f"at least 1; they are {length} and {stride}"):
         ch02.GPTDatasetV1("one two three four five six", gpt2, length, stride)
@@ -242,6 +250,8 @@ def test_a_loader_without_a_single_batch_is_refused(ch02, sample_story):
         ch02.create_dataloader_v1("a b c d e f g h i", batch_size=6, max_length=4, stride=1)
     loader = ch02.create_dataloader_v1("a b c d e f g h i", batch_size=6, max_length=4, stride=1, drop_last=False)
     assert [x.shape for x, _ in loader] == [(5, 4)]
+    exactly_one = ch02.create_dataloader_v1("a b c d e f g h i", batch_size=5, max_length=4, stride=1, num_workers=1)
+    assert len(exactly_one) == 1 and exactly_one.num_workers == 1
 
 
 def test_shuffling_changes_the_order_and_nothing_else(ch02, sample_story):
@@ -337,8 +347,6 @@ def test_file_dataset_has_the_items_of_the_one_in_memory(ch02, gpt2, sample_stor
 
 
 def test_file_dataset_opens_its_own_map_in_each_process(ch02, gpt2, sample_story, tmp_path):
-    import pickle
-
     ch02.write_token_file([sample_story], tmp_path / "t", gpt2)
     dataset = ch02.TokenFileDataset(tmp_path / "t", 32, 32)
     first = dataset[0][0]
@@ -382,7 +390,60 @@ def test_ids_beyond_16_bits_are_refused(ch02, tmp_path):
 
     with pytest.raises(ValueError, match="65536 does not fit"):
         ch02.write_token_file(["x"], tmp_path / "t", LargeVocabulary())
+    LargeVocabulary.encode = lambda self, text, allowed_special=(): [3, -1]
+    with pytest.raises(ValueError, match="-1 does not fit"):
+        ch02.write_token_file(["x"], tmp_path / "t", LargeVocabulary())
     assert os.listdir(tmp_path) == []
+    LargeVocabulary.encode = lambda self, text, allowed_special=(): [0, 65_535]
+    assert ch02.write_token_file(["x"], tmp_path / "t", LargeVocabulary()) == 2
+
+
+@pytest.mark.parametrize("chunks", [[], [""], ["", ""]])
+def test_a_text_without_tokens_is_refused(ch02, gpt2, tmp_path, chunks):
+    (tmp_path / "t").write_bytes(b"old!")
+    with pytest.raises(ValueError, match="no tokens"):
+        ch02.write_token_file(chunks, tmp_path / "t", gpt2)
+    assert (tmp_path / "t").read_bytes() == b"old!" and os.listdir(tmp_path) == ["t"]
+
+
+def test_a_full_disk_leaves_the_old_file(ch02, gpt2, tmp_path):
+    """Small pieces are buffered; an error while the buffer is written must not pass unnoticed."""
+    resource = pytest.importorskip("resource")
+    (tmp_path / "t").write_bytes(b"old!")
+    text = "one two three four " * 7_500
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            ch02.write_token_file([text[i : i + 1_000] for i in range(0, len(text), 1_000)], tmp_path / "t", gpt2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (tmp_path / "t").read_bytes() == b"old!" and os.listdir(tmp_path) == ["t"]
+
+
+def test_a_file_that_was_replaced_is_noticed(ch02, gpt2, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ch02.write_token_file(["one two three " * 100], "t", gpt2)
+    dataset = ch02.TokenFileDataset("t", 8, 8)
+    os.mkdir("elsewhere")
+    os.chdir("elsewhere")
+    assert len(dataset[len(dataset) - 1][0]) == 8  # the path was relative, and the folder has changed
+    assert dataset.tokens is dataset.tokens
+    stored = pickle.dumps(dataset)
+    ch02.write_token_file(["one two three " * 10], tmp_path / "t", gpt2)
+    with pytest.raises(ValueError, match="was replaced"):
+        pickle.loads(stored)[0]
+
+
+def test_the_map_is_opened_once(ch02, gpt2, tmp_path):
+    ch02.write_token_file(["one two three " * 100], tmp_path / "t", gpt2)
+    dataset = ch02.TokenFileDataset(tmp_path / "t", 8, 8)
+    dataset[0]
+    first = dataset.tokens
+    dataset[1]
+    assert dataset.tokens is first
 
 
 def test_files_that_are_not_utf8_are_named(ch02, tmp_path):
@@ -397,6 +458,10 @@ def test_reading_in_chunks_keeps_every_character(ch02, tmp_path):
     (tmp_path / "t.txt").write_bytes(text.encode())
     for n in (1, 7, 1000):
         assert "".join(ch02.read_chunks(tmp_path / "t.txt", n)) == text
+    (tmp_path / "t.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())  # as some editors save it
+    assert "".join(ch02.read_chunks(tmp_path / "t.txt")) == text
+    with pytest.raises(ValueError, match="n_characters is 0"):
+        list(ch02.read_chunks(tmp_path / "t.txt", 0))
 
 
 # Embeddings ----------------------------------------------------------------------------------------------

@@ -88,8 +88,17 @@ def test_the_stub_that_is_left_is_named(capsys):
     assert capsys.readouterr().out == "Exercise 2.2: shared_tokens is not written yet.\n"
 
 
-def test_the_number_may_be_given_without_quotes():
-    assert judge(2.5, *SOLUTION["2.5"]).outcome == "right"
+def test_the_number_must_be_given_in_quotes():
+    with pytest.raises(ValueError, match=r'in quotes: check\("2.1"'):
+        judge(2.10, *SOLUTION["2.1"])
+
+
+def test_a_helper_that_is_not_implemented_is_no_stub(capsys):
+    def helper():
+        raise NotImplementedError("this backend cannot do it")
+
+    check("2.5", lambda n, length, stride: helper())
+    assert "not yet" in (out := capsys.readouterr().out) and "this backend cannot do it" in out
 
 
 def test_checking_leaves_the_random_numbers_alone():
