@@ -467,7 +467,7 @@ def check_vectors(x, d_in, context_length):
     if not x.is_floating_point():
         raise ValueError(f"expected floating-point vectors, got {x.dtype}; token ids must be embedded first")
     if not 1 <= x.shape[1] <= context_length:
-        raise ValueError(f"{x.shape[1]} tokens do not fit: the context length is {context_length}")
+        raise ValueError(f"a text needs 1 to {context_length} tokens (the context length), got {x.shape[1]}")
 
 
 def check_dropout(rate):
@@ -482,8 +482,10 @@ def future_mask(context_length):
 
 
 def leave_out_mask(module, state_dict, prefix, *_):
-    """Hook for loading: a mask in the file is not needed, and may be of another size."""
+    """Hook for loading: a mask in the file is not needed, and may be of another size; the module's own is set anew."""
     state_dict.pop(f"{prefix}mask", None)
+    if not module.mask.is_meta:      # after Module.to_empty it would be uninitialised memory
+        module.mask.copy_(future_mask(len(module.mask)))
 
 
 class CausalAttention(nn.Module):
@@ -592,7 +594,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class FusedMultiHeadAttention(MultiHeadAttention):
-    """MultiHeadAttention whose context vectors come from PyTorch's fused kernel; the same numbers, faster."""
+    """MultiHeadAttention whose context vectors come from PyTorch's fused kernel; the same up to rounding."""
 
     def context_vectors(self, queries, keys, values):
         """(B, H, T, K) weighted averages of the values."""

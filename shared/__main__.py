@@ -23,6 +23,8 @@ Run it in the course's folder, or from anywhere as: python3 PATH/TO/COURSE/share
   lab [NOTEBOOK] [options]  open the course in JupyterLab; options are JupyterLab's: --no-browser --port 9000
   test [options]            check everything: linter, generated files, tests, every notebook. Options are pytest's,
                             and with any of them only the tests run: -x -k attention shared/tests/test_carry.py
+                            Meant for an untouched copy: exercises that you have solved and notes of your own in a
+                            chapter's notebook show up as differences
   carry [--check]           write every previous_chapters.py from the notebooks' cells; --check only compares
   notebooks OPTION [PATH]   upkeep of the notebooks: --check; --run stores new outputs; --tidy
   doctor                    what is installed, found and missing on this machine, and what to do about it
@@ -42,6 +44,10 @@ Settings (environment variables):
 Relative folders count from the course's folder.
 """
 
+SOLVED = """
+Exercises that you have solved and notes of your own in a chapter's notebook show up here as differences: these steps
+are meant for an untouched copy of the course. `git status` lists the files that you have changed."""
+
 FIRST_NOTEBOOK = "ch02_text_data/ch02.ipynb"
 
 
@@ -52,6 +58,9 @@ def main(words=None):
         print(f"This course needs Python 3.11 or newer, but {sys.executable} is Python {version}: install a newer one "
               "from https://www.python.org/downloads/ and repeat the command with it.", file=sys.stderr)
         return 1
+    from shared.course import print_any_character
+
+    print_any_character()
     words = sys.argv[1:] if words is None else list(words)
     if not words or words[0] in ("--help", "-h", "help"):
         print(HELP, end="")
@@ -87,7 +96,7 @@ def lab(options):
         ours.append("--ServerApp.ip=127.0.0.1")
     if os.path.isfile(notebook) and "--LabApp.default_url" not in given:
         ours.append(f"--LabApp.default_url=/lab/tree/{notebook}")
-    say("Starting JupyterLab. To end it: Ctrl-C here, then y (or Ctrl-C again).")
+    environment.say("Starting JupyterLab. To end it: Ctrl-C here, then y (or Ctrl-C again).")
     return run([python, "-m", "jupyterlab", *ours, *options], environment.course_environment(python))[0]
 
 
@@ -109,21 +118,23 @@ def test(options):
     python = environment.python_for_course()
     settings = environment.course_environment(python)
     if options:
-        say("With options, only the tests run.")
+        environment.say("With options, only the tests run.")
     steps, failed, begin = test_steps(python, options), [], time.monotonic()
     for number, (title, command, changes) in enumerate(steps, start=1):
-        say(f"\n=== {number}/{len(steps)} {title} ===")
+        environment.say(f"\n=== {number}/{len(steps)} {title} ===")
         begin_step = time.monotonic()
         changed = {name: value for name, value in {**settings, **changes}.items() if value is not None}
         status, stopped = run(command, changed)
         if stopped:
             raise KeyboardInterrupt
         outcome = f"FAILED (exit status {status})" if status else "passed"
-        say(f"--- {title}: {outcome}, {time.monotonic() - begin_step:.1f} s")
+        environment.say(f"--- {title}: {outcome}, {time.monotonic() - begin_step:.1f} s")
         failed += [title] if status else []
     took = f"{time.monotonic() - begin:.0f} s"
-    say(f"\n{len(failed)} of {len(steps)} steps FAILED in {took}: {', '.join(failed)}" if failed
-        else f"\nAll passed in {took}: {', '.join(title for title, _, _ in steps)}")
+    if failed and not options:
+        environment.say(SOLVED)
+    environment.say(f"\n{len(failed)} of {len(steps)} steps FAILED in {took}: {', '.join(failed)}" if failed
+                    else f"\nAll passed in {took}: {', '.join(title for title, _, _ in steps)}")
     return 1 if failed else 0
 
 
@@ -169,6 +180,7 @@ def notebooks(options):
     from shared import environment
 
     python = environment.python_for_course()
+    options = [option if option.startswith("-") else os.path.join(START, option) for option in options]
     return run(call_main(python, "notebooks", *options), environment.course_environment(python))[0]
 
 
@@ -215,11 +227,6 @@ def run(command, settings):
                 stops.append("Ctrl-C")
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def say(text):
-    """Print at once: children write to the same terminal, and the order should tell the story."""
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

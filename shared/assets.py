@@ -19,7 +19,6 @@ data is worse than no number.
 Importing this module imports the standard library only.
 """
 
-import contextlib
 import errno
 import hashlib
 import importlib.metadata
@@ -37,7 +36,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from shared.course import ROOT
+from shared.course import ROOT, FileProblem, write_file
 
 SAMPLES = Path(__file__).resolve().parent / "samples"
 
@@ -180,34 +179,49 @@ def read_text(path):
     r"""Read a text file without changing a character: UTF-8, and "\r\n" stays "\r\n".
 
     Python's own default for the encoding depends on the machine, and it turns every kind of line end
-    into "\n"; both would give different tokens on different machines.
+    into "\n"; both would give different tokens on different machines. Only the mark that some editors put
+    before the text (BOM, U+FEFF) is left out: it belongs to the encoding.
 
     Raises:
-        ValueError: if the file is not UTF-8, with the position of the first byte (counted from 0) that is not.
+        ValueError: if the file is not UTF-8, with the position of the first byte (counted from 0) that is not,
+            or if it holds NUL characters, as UTF-16 read as UTF-8 does.
         OSError: if it cannot be read.
     """
     data = Path(path).read_bytes()
     try:
-        return data.decode("utf-8")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is not UTF-8 text: byte {error.start} is 0x{data[error.start]:02x} ({error.reason}). "
             "It was probably saved in an older encoding, such as Windows-1252 or Latin-1. "
             "Open it in a text editor, save it with the encoding UTF-8, and try again."
         ) from None
+    if "\0" in text:
+        raise ValueError(
+            f"{path} is no text: it holds NUL characters. It was probably saved with the encoding UTF-16. "
+            "Open it in a text editor, save it with the encoding UTF-8, and try again."
+        )
+    return text.removeprefix("\ufeff")
 
 
 def cache_folder():
     """Where downloads are kept: COURSE_CACHE, or ``llm-course`` in the system's place for caches.
 
     A relative COURSE_CACHE counts from the course's own folder, so that every notebook means the same place.
-    The folder need not exist yet; ``writable_cache`` makes it.
+    Who has no home folder gets one among the temporary files. The folder need not exist yet; ``writable_cache``
+    makes it.
+
+    Raises:
+        AssetError: if COURSE_CACHE begins with the home folder of somebody unknown.
     """
-    chosen = os.environ.get("COURSE_CACHE")
+    chosen = _folder_in("COURSE_CACHE")
     if chosen:
-        return ROOT / Path(chosen).expanduser()
+        return chosen
     local = os.environ.get("LOCALAPPDATA") if sys.platform == "win32" else None
-    return (Path(local) if local else Path.home() / ".cache") / "llm-course"
+    try:
+        return (Path(local) if local else Path.home() / ".cache") / "llm-course"
+    except RuntimeError:    # neither HOME nor an entry in the system's list of users: some containers
+        return _spare_cache()
 
 
 def writable_cache():
@@ -231,6 +245,21 @@ def writable_cache():
         print(f"The cache folder {wanted} cannot be written ({cause}), so {spare} is used, which may not outlast "
               "a restart. To keep downloads, set COURSE_CACHE to a folder of your own.")
     return spare
+
+
+def data_folder():
+    """The folder in COURSE_DATA, or None if it is not set. Relative names count from the course's folder.
+
+    Raises:
+        AssetError: if there is no such folder.
+    """
+    folder = _folder_in("COURSE_DATA")
+    if folder is not None and not folder.is_dir():
+        raise AssetError(
+            f"COURSE_DATA is {os.environ['COURSE_DATA']!r}, but there is no folder {folder}. "
+            "Create it, correct COURSE_DATA, or unset COURSE_DATA to do without."
+        )
+    return folder
 
 
 def find(name):
@@ -315,15 +344,12 @@ def use_offline_vocabulary():
         AssetError: as ``gpt2_vocabulary``, or if the folder cannot be written.
     """
     chosen = os.environ.get("TIKTOKEN_CACHE_DIR")
-    folder = Path(chosen) if chosen else writable_cache() / "tiktoken"
-    for asset in _VOCABULARY.values():
-        target = folder / hashlib.sha1(asset.urls[0].encode(), usedforsecurity=False).hexdigest()
-        try:
-            is_there = _fault(asset, target.read_bytes()) is None
-        except OSError:
-            is_there = False
-        if not is_there:
-            _save(_vocabulary_file(asset).read_bytes(), target)
+    folder = Path(chosen) if chosen else cache_folder() / "tiktoken"
+    if _vocabulary_lacks(folder):    # only now must the folder be writable
+        folder = Path(chosen) if chosen else writable_cache() / "tiktoken"
+    for asset, name in _vocabulary_lacks(folder):
+        setting = "TIKTOKEN_CACHE_DIR" if chosen else "COURSE_CACHE"
+        _save(_vocabulary_file(asset).read_bytes(), folder / name, setting)
     os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
     return folder
 
@@ -356,22 +382,20 @@ def _fault(asset, data):
             f"but it should be {asset.sha256[:12]} and {asset.n_bytes:,} bytes")
 
 
-def _data_folder():
-    """The folder in COURSE_DATA, or None if it is not set. Relative names count from the course's folder."""
-    chosen = os.environ.get("COURSE_DATA")
-    if not chosen:
-        return None
-    folder = ROOT / Path(chosen).expanduser()
-    if not folder.is_dir():
+def _folder_in(setting):
+    """The folder that an environment variable names, or None. Relative names count from the course's folder."""
+    chosen = os.environ.get(setting)
+    try:
+        return ROOT / Path(chosen).expanduser() if chosen else None
+    except RuntimeError as error:
         raise AssetError(
-            f"COURSE_DATA is {chosen!r}, but there is no folder {folder}. "
-            "Create it, correct COURSE_DATA, or unset COURSE_DATA to do without."
-        )
-    return folder
+            f"{setting} is {chosen!r}, and what ~ stands for cannot be found ({error}). "
+            f"Write the full path, or unset {setting} to do without."
+        ) from None
 
 
 def _find_in_folder(asset):
-    folder = _data_folder()
+    folder = data_folder()
     if folder is None:
         return None
     path = folder / asset.name
@@ -427,7 +451,7 @@ def _source(asset):
 
 def _remedy(asset):
     """How to get the published file: by trying again, or by hand."""
-    place = (_data_folder() or cache_folder()) / asset.name
+    place = (data_folder() or cache_folder()) / asset.name
     unpack = f", take {asset.member} out of it" if asset.member else ""
     retry = "unset COURSE_OFFLINE" if _offline() else "restart the kernel"
     return f"For the real file, {retry} and try again, or download {asset.urls[0]}{unpack} and put it at {place}"
@@ -614,42 +638,45 @@ def _write_failure(folder):
     return None
 
 
-def _save(data, path):
-    """Write a file so that no reader ever sees a part of it, whoever else writes it at the same time.
+def _save(data, path, setting="COURSE_CACHE"):
+    """Write a file at once and whole; ``setting`` is the environment variable that can name another folder for it.
 
     Raises:
         AssetError: if the disk is full or the file cannot be written.
     """
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        os.replace(part, path)
-    except OSError as error:
-        if error.errno in _DISK_FULL:
-            raise _disk_is_full(path) from error
-        # Windows does not let us replace a file that another notebook is reading. It need not be
-        # replaced if it already is what we wanted to write.
-        with contextlib.suppress(OSError):
-            if path.read_bytes() == data:
-                return
+        write_file(path, data)
+    except FileProblem as problem:
+        cause = problem.__cause__
+        if cause.errno in _DISK_FULL:
+            raise _disk_is_full(path, setting) from cause
         raise AssetError(
-            f"{path} cannot be written ({error.strerror}). Close the programs that use it, or set "
-            "the environment variable that names its folder to another one, and run this again."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+            f"{path} cannot be written ({cause.strerror}). Close the programs that use it, or set "
+            f"{setting} to another folder, and run this again."
+        ) from cause
 
 
-def _disk_is_full(path):
+def _disk_is_full(path, setting="COURSE_CACHE"):
     return AssetError(
-        f"{path} cannot be written: no space is left on the disk. Free some space, or set COURSE_CACHE to a "
+        f"{path} cannot be written: no space is left on the disk. Free some space, or set {setting} to a "
         "folder on another disk, and run this again."
     )
 
 
 # Vocabulary -------------------------------------------------------------------------------------------
+
+def _vocabulary_lacks(folder):
+    """What tiktoken would not find, or find damaged, in ``folder``: ``[(asset, tiktoken's name for it), ...]``."""
+    lacking = []
+    for asset in _VOCABULARY.values():
+        name = hashlib.sha1(asset.urls[0].encode(), usedforsecurity=False).hexdigest()
+        try:
+            fault = _fault(asset, (folder / name).read_bytes())
+        except OSError:
+            fault = "it is not there"
+        lacking += [(asset, name)] if fault else []
+    return lacking
+
 
 def _vocabulary_file(asset):
     """Path of one of GPT-2's vocabulary files, checksum verified."""

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from shared import environment
+from shared.course import print_any_character
 
 INSTALL = "Run `python3 -m shared lab`, which installs what is missing."
 SETTINGS = ("COURSE_SCALE", "COURSE_DATA", "COURSE_CACHE", "COURSE_OFFLINE", "COURSE_VENV", "COURSE_ADDRESS")
@@ -70,7 +71,14 @@ def device():
         yield "MPS: the GPU of this Mac"
         return
     yield f"CPU, {torch.get_num_threads()} threads"
-    if shutil.which("nvidia-smi") and subprocess.run(["nvidia-smi", "-L"], capture_output=True).stdout.strip():
+    try:    # with a broken driver, it may hang
+        cards = subprocess.run(["nvidia-smi", "-L"], capture_output=True, timeout=10).stdout.strip()
+    except subprocess.TimeoutExpired:
+        cards = b""
+        yield "nvidia-smi does not answer: if there is an NVIDIA GPU, restart the machine or renew the driver."
+    except OSError:    # there is no nvidia-smi
+        cards = b""
+    if cards:
         why = "its driver is too old for this torch: update the driver" if torch.version.cuda else (
             "this torch is a build for CPUs: install a CUDA build, see https://pytorch.org/get-started/locally/")
         yield f"There is an NVIDIA GPU, but {why}."
@@ -112,7 +120,10 @@ def settings():
 def data():
     from shared import assets
 
-    yield f"cache folder: {assets.cache_folder()}"
+    try:
+        yield f"cache folder: {assets.cache_folder()}"
+    except assets.AssetError as error:
+        yield Problem(f"{error}")
     for name, asset in assets.ASSETS.items():
         try:
             found = assets.find(name)
@@ -155,6 +166,7 @@ def kernel():
 
 def main(argv=()):
     """Print the report; returns 1 if something that is needed is missing, else 0."""
+    print_any_character()
     n_problems = 0
     for look in (python, packages, device, memory, disk, settings, data, kernel):
         lines = []

@@ -35,9 +35,18 @@ def install_missing():
 def prepare():
     """Make the notebook ready and say in one line on what it runs.
 
-    Installs what is missing (on Colab only), points tiktoken at a local copy of GPT-2's vocabulary, and
-    warns if this kernel lacks packages of the course (the wrong kernel, most often).
+    Installs what is missing (on Colab only), and points tiktoken at a local copy of GPT-2's vocabulary.
+
+    Raises:
+        ModuleNotFoundError: if this kernel lacks packages of the course (the wrong kernel, most often).
+        RuntimeError: if this Python skips assertions, which are the notebooks' checks.
+        AssetError: if COURSE_DATA names no folder, or the vocabulary cannot be had.
     """
+    if sys.flags.optimize:
+        raise RuntimeError(
+            "this Python skips `assert`, so the checks in this notebook would check nothing. "
+            "Unset PYTHONOPTIMIZE (or drop the option -O), then start Jupyter again."
+        )
     colab = environment.on_colab()
     if colab:
         install_missing()
@@ -47,6 +56,7 @@ def prepare():
             f"this notebook's Python, {sys.executable}, lacks {', '.join(lacking)}. Is it the course's kernel? "
             f"Start the course with `python3 -m shared lab` in {ROOT}, or run `python3 -m shared doctor` there."
         )
+    assets.data_folder()  # complains now, not in the middle of the chapter
     assets.use_offline_vocabulary()
     torch_version = importlib.metadata.version("torch")
     data = os.environ.get("COURSE_DATA") or "cache, download or sample"

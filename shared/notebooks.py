@@ -32,7 +32,11 @@ _KERNEL = {
     "language_info": {"name": "python"},
 }
 # A bar of tqdm, "Epoch 1:  50%|###   | 1/2 [00:01<00:01,  1.5s/it]", or without a known end "3it [00:01,  1.5s/it]".
-_PROGRESS = re.compile(r"[^\r]*?(\d+%\|[^|\r]*\|[^\[\r]*|\d+\w+ (?=\[))(\[[^]\r]*\])?")
+_PROGRESS = re.compile(
+    r"(?:^|(?<=\r))[^\r]*?"
+    r"(?:\d+%\|[^|\r]*\|(?: *[\w.]+/[\w.?]+ ?)?(?:\[[^]\r]*\])?|[\d.]+\w* \[\d\d:\d\d[^]\r]*\])"
+)
+_CURSOR = re.compile(r"\r|\x1b\[A")  # back to the line's begin, and up: how a bar is drawn over the last one
 _ADDRESS = re.compile(r"at 0x[0-9a-fA-F]{6,}")  # a hexadecimal number without "at" may be what a cell is about
 
 
@@ -45,7 +49,7 @@ def _without_progress(text):
     """Text without progress bars; what a program printed behind a bar, a warning for example, stays."""
     kept = []
     for line in text.replace("\r\n", "\n").split("\n"):
-        rest = _PROGRESS.sub("", line).replace("\r", "")
+        rest = _CURSOR.sub("", _PROGRESS.sub("", line))
         if rest.strip() or rest == line:
             kept.append(rest)
     return "\n".join(kept)

@@ -139,7 +139,7 @@ def same(got, want, words):
     if isinstance(got, np.generic):  # a number that NumPy made is a number
         got = got.item()
     if type(got) is not type(want) and not (isinstance(got, (int, float)) and isinstance(want, (int, float))):
-        raise ClaimFailed(f"{words}. Yours is a {type(got).__name__}, it should be a {type(want).__name__}")
+        raise ClaimFailed(f"{words}. Yours is a {type(got).__name__}, it should be of type {type(want).__name__}")
     if got != want:
         raise ClaimFailed(f"{words}. Yours gave {_short(got)}")
 

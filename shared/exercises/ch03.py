@@ -3,8 +3,13 @@
 import math
 
 import torch
+from torch import nn
 
-from shared.exercises import claim, close, exercise, must_raise, same
+from shared.exercises import ClaimFailed, claim, close, exercise, must_raise, same
+
+
+def _not_allowed(*args, **kwargs):
+    raise ClaimFailed("it is to be done without PyTorch's own softmax")
 
 
 def _random(*shape, seed=0):
@@ -22,7 +27,8 @@ def weights_copied(copy_weights, v1_class, v2_class):
         copy_weights(v2, v1)
         for name in ("W_query", "W_key", "W_value"):
             got = getattr(v1, name)
-            claim(isinstance(got, torch.nn.Parameter), f"v1.{name} is still an nn.Parameter, so that it can be trained")
+            trainable = isinstance(got, torch.nn.Parameter) and got.requires_grad
+            claim(trainable, f"v1.{name} is still an nn.Parameter that can be trained")
             same(tuple(got.shape), (d_in, d_out), f"v1.{name} has shape (d_in, d_out), also where the two differ")
         close(v1(x).detach(), v2(x).detach(), f"afterwards both give the same output (d_in={d_in}, d_out={d_out})")
         for weight, old in zip(v2.parameters(), before):
@@ -39,6 +45,9 @@ def narrow_wrapper_built(narrow_wrapper, wrapper_class):
     wrapper = narrow_wrapper()
     claim(isinstance(wrapper, wrapper_class), f"it returns a {wrapper_class.__name__}")
     same(len(wrapper.heads), 2, "there are still two heads")
+    same(wrapper.heads[0].W_query.in_features, 3, "it takes 3 numbers per token")
+    same(len(wrapper.heads[0].mask), 6, "it takes texts of up to 6 tokens")
+    claim(wrapper.heads[0].W_query.bias is None, "as before, queries, keys and values have no bias")
     x = _random(2, 6, 3)
     same(tuple(wrapper(x).shape), (2, 6, 2), "for input (2, 6, 3) the output has shape (2, 6, 2)")
     close(wrapper.train()(x).detach(), wrapper.eval()(x).detach(), "nothing is dropped, also not in training")
@@ -52,6 +61,8 @@ def gpt2_attention_built(gpt2_attention, attention_class):
     same(attention.head_dim, 64, "each head has 768 / 12 = 64 numbers")
     same(sum(p.numel() for p in attention.parameters()), 2_360_064, "it has 2,360,064 parameters")
     same(attention.dropout.p, 0.0, "the dropout rate is 0")
+    same(attention.W_query.in_features, 768, "it takes 768 numbers per token")
+    same(len(attention.mask), 1024, "it takes texts of up to 1,024 tokens")
     with torch.no_grad():
         same(tuple(attention(_random(1, 1024, 768)).shape), (1, 1024, 768), "it takes a text of 1,024 tokens")
         must_raise(ValueError, "a text of 1,025 tokens is refused", attention, _random(1, 1025, 768))
@@ -73,6 +84,18 @@ def softmax_of_rows(softmax_rows):
         close(got.sum(dim=-1), torch.ones(shape[:-1]), f"rows along the last dimension sum to 1, for shape {shape}")
         close(got, torch.softmax(scores, dim=-1), f"the weights are those of a softmax, for shape {shape}")
     close(softmax_rows(torch.tensor([-1000.0, -1000.0])), torch.tensor([0.5, 0.5]), "very negative scores work as well")
+    large = softmax_rows(torch.tensor([1000.0, 1001.0]))
+    close(large, torch.tensor([0.2689, 0.7311]), "scores of 1,000 and 1,001 are told apart", 1e-4)
+    claim(softmax_rows(simple.clone().requires_grad_()).requires_grad, "gradients pass through")
+    names = "log_softmax softmax".split()
+    kept = [(place, name, getattr(place, name)) for place in (torch, torch.Tensor, nn.functional) for name in names]
+    try:
+        for place, name, _ in kept:
+            setattr(place, name, _not_allowed)
+        softmax_rows(torch.tensor([0.0, 1.0]))
+    finally:
+        for place, name, function in kept:
+            setattr(place, name, function)
 
 
 @exercise("3.5")
@@ -94,6 +117,9 @@ def window_masks(window_mask):
 def last_token(attend_last):
     got = attend_last(torch.tensor([2.0, 0.0]), torch.tensor([[0.0, 1], [0, 5]]), torch.tensor([[1.0, 1], [3, 5]]))
     close(got, torch.tensor([2.0, 3.0]), "the example worked by hand comes out")
+    huge = torch.tensor([30.0, 30.0]), torch.tensor([[30.0, 30.0], [30.0, 29.9]]), torch.tensor([[1.0], [0.0]])
+    words = "large scores do not overflow, and values may have another width"
+    close(attend_last(*huge), torch.tensor([0.8930]), words, 1e-3)
     for n_tokens, width in [(1, 4), (6, 3), (9, 16)]:
         queries, keys, values = (_random(n_tokens, width, seed=s) for s in (1, 2, 3))
         hidden = torch.ones(n_tokens, n_tokens).triu(1).bool()

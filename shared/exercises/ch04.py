@@ -20,9 +20,7 @@ _SMALL = {
 
 @exercise("4.1")
 def parameters_counted(count_parameters, feed_forward_class, attention_class):
-    with torch.device("meta"):
-        feed_forward = feed_forward_class({"emb_dim": 768})
-        attention = attention_class(768, 768, 1024, 0.0, 12)
+    feed_forward, attention = feed_forward_class({"emb_dim": 768}), attention_class(768, 768, 8, 0.0, 12)
     same(count_parameters(nn.Linear(3, 2)), 8, "a linear layer from 3 to 2 numbers has 6 weights and 2 biases")
     same(count_parameters(feed_forward), 4_722_432, "the feed forward network of GPT-2 has 8 d² + 5 d numbers")
     same(count_parameters(attention), 2_360_064, "the attention module of GPT-2 has 4 d² + d numbers")
@@ -32,6 +30,7 @@ def parameters_counted(count_parameters, feed_forward_class, attention_class):
     frozen = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
     frozen[0].requires_grad_(False)
     same(count_parameters(frozen), 5, "frozen parameters are not trainable")
+    claim([p.requires_grad for p in frozen.parameters()] == [False] * 2 + [True] * 2, "counting changes nothing")
 
 
 @exercise("4.2")
@@ -71,9 +70,19 @@ def separate_rates(build_with_rates, model_class):
         same(shortcut, [values[2]] * 2, "drop_shortcut.p is drop_rate_shortcut, in every block")
         torch.manual_seed(1)
         reference = model_class({**_SMALL, "drop_rate": 0.0})
-        same(list(model.state_dict()), list(reference.state_dict()), "parameters have the names they had before")
+        extra = sorted(set(model.state_dict()) ^ set(reference.state_dict()))
+        same(extra, [], "parameters have the names they had before; these are missing or new")
+        dropouts = [model.drop_emb, *(block.drop_shortcut for block in model.trf_blocks)]
+        claim(all(isinstance(part, nn.Dropout) for part in dropouts), "the places hold dropout layers")
+        claim(model.training, "a fresh model is in training mode")
         ids = torch.arange(6).reshape(1, 6)
+        claim(not torch.equal(model(ids), model(ids)), "something is dropped in training mode")
         close(model.eval()(ids).detach(), reference.eval()(ids).detach(), "the same seed still gives the same model")
+
+
+    special = build_with_rates({**_SMALL, **rates, "qkv_bias": True, "tie_weights": True})
+    claim("trf_blocks.0.att.W_query.bias" in special.state_dict(), "the config's qkv_bias still counts")
+    claim(special.out_head.weight is special.tok_emb.weight, "the config's tie_weights still counts")
 
 
 @exercise("4.4")
@@ -94,11 +103,12 @@ class _Script(nn.Module):
 
     def __init__(self, script, start):
         super().__init__()
-        self.script, self.start, self.written, self.widest = script, start, 0, 0
+        self.script, self.start, self.written, self.widest, self.recorded = script, start, 0, 0, False
 
     def forward(self, ids):
         self.widest = max(self.widest, ids.shape[1])
-        logits = torch.zeros(*ids.shape, 20)
+        logits = torch.zeros(*ids.shape, 20, requires_grad=torch.is_grad_enabled()) * 1.0
+        self.recorded |= torch.is_grad_enabled()
         logits[:, -1, self.script[self.written % len(self.script)]] = 1.0
         self.written += 1
         return logits
@@ -107,13 +117,15 @@ class _Script(nn.Module):
 @exercise("4.5")
 def stops_at_the_end(generate_until):
     def run(script, beginning, n, eos, context=8):
-        model = _Script(script, len(beginning))
+        model = _Script(script, len(beginning)).eval()
         ids = torch.tensor([beginning])
         before = ids.clone()
         got = generate_until(model, ids, n, context, eos)
         claim(isinstance(got, torch.Tensor), f"generate_until returns a tensor; yours returned a {type(got).__name__}")
         claim(torch.equal(ids, before), "the caller's ids are left alone")
         claim(model.widest <= context, "the model sees at most context_size tokens")
+        claim(not model.training, "the model's mode is left alone")
+        claim(not model.recorded, "no gradients are recorded while writing")
         return got.tolist()
 
     same(run([7, 9, 7, 7], [1, 2], 10, 9), [[1, 2, 7, 9]], "it stops at the end token, which is included")
@@ -133,9 +145,51 @@ def runners_up(likeliest):
     claim(isinstance(got, (tuple, list)) and len(got) == 2, "likeliest returns two tensors: ids and probabilities")
     close(got[0], torch.tensor([[2, 1]]), "the ids of the example worked by hand")
     close(got[1], torch.tensor([[0.5, 0.375]]), "its probabilities: shares of all tokens, not of the k that are left")
+    huge = torch.tensor([[[1000.0, 999.0, 0.0]]])
+    probabilities = likeliest(huge, 2)[1]
+    close(probabilities, torch.tensor([[0.7311, 0.2689]]), "large logits do not overflow", 1e-4)
     logits = torch.randn(3, 5, 30, generator=torch.Generator().manual_seed(4))
+    before = logits.clone()
     for k in (1, 4, 30):
         ids, probabilities = likeliest(logits, k)
         want = torch.softmax(logits[:, -1], dim=-1).sort(dim=-1, descending=True)
         close(ids, want.indices[:, :k], f"the {k} likeliest ids at the last position of each text, likeliest first")
         close(probabilities, want.values[:, :k], "each with its probability")
+        claim(torch.equal(logits, before), "the caller's logits are left alone")
+
+
+@exercise("4.7")
+def own_block(my_block, block_class, config):
+    cfg = {**config, "vocab_size": 50, "context_length": 10, "emb_dim": 24, "n_heads": 4, "n_layers": 1}
+    torch.manual_seed(2)
+    mine, reference = my_block(dict(cfg)), block_class(cfg)
+    claim(isinstance(mine, nn.Module), "a block is an nn.Module")
+    missing = [name for name, _ in reference.named_children() if not hasattr(mine, name)]
+    same(missing, [], "it has the parts att, ff, norm1, norm2 and drop_shortcut; these are missing")
+    extra = sorted(set(mine.state_dict()) ^ set(reference.state_dict()))
+    same(extra, [], "its parameters have the names of TransformerBlock's; these are missing or new")
+    with torch.no_grad():
+        for parameter in reference.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape))
+    mine.load_state_dict(reference.state_dict())
+    x = torch.randn(2, 7, 24)
+    uses = []
+    hook = mine.drop_shortcut.register_forward_hook(lambda *_: uses.append(1))
+    mine(x)
+    hook.remove()
+    same(len(uses), 2, "drop_shortcut is applied twice: to what each half adds")
+    mine.eval(), reference.eval()
+    same(tuple(mine(x).shape), (2, 7, 24), "the shape stays (B, T, D)")
+    edited = x.clone()
+    edited[:, 4] += 1.0
+    close(mine(edited)[:, :4].detach(), mine(x)[:, :4].detach(), "no output depends on a later token")
+    with torch.no_grad():
+        silent = my_block(dict(cfg)).eval()
+        for layer in (silent.att.out_proj, silent.ff.layers[2]):
+            layer.weight.zero_(), layer.bias.zero_()
+        close(silent(x), x, "if both halves contribute 0, the input comes out unchanged")
+    close(mine(x).detach(), reference(x).detach(), "with the same weights it gives the output of TransformerBlock")
+    for block in (mine, reference):
+        block(x).square().sum().backward()
+    for (name, got), (_, want) in zip(mine.named_parameters(), reference.named_parameters()):
+        close(got.grad, want.grad, f"the gradient of {name} is the same", 1e-4)

@@ -63,6 +63,7 @@ def rates_with_extra_layer(cfg):
     return model
 
 
+@torch.no_grad()
 def until(model, idx, n, context, eos, look_first=False, keep=True, cut=False, grow=False):
     for _ in range(n):
         if look_first and (idx == eos).any():
@@ -87,7 +88,66 @@ def renormalised(logits, k):
     return ids, torch.softmax(values, dim=-1)
 
 
+class Block(torch.nn.Module):
+    """The block, with places where mistakes can be put in."""
+
+    def __init__(self, cfg, parts="att ff norm1 norm2 drop_shortcut"):
+        super().__init__()
+        whole = ch04.TransformerBlock(cfg)
+        for name in parts.split():
+            setattr(self, name, getattr(whole, name))
+
+    def forward(self, x):
+        x = x + self.drop_shortcut(self.att(self.norm1(x)))
+        return x + self.drop_shortcut(self.ff(self.norm2(x)))
+
+
+def block(forward):
+    """A class of block with another forward pass."""
+    return type("WrongBlock", (Block,), {"forward": forward})
+
+
+def normalised_shortcut(self, x):
+    x = self.norm1(x)
+    x = x + self.drop_shortcut(self.att(x))
+    return x + self.drop_shortcut(self.ff(self.norm2(x)))
+
+
+def attended(block, x, norm="norm1"):
+    """What the first half adds."""
+    return block.drop_shortcut(block.att(getattr(block, norm)(x)))
+
+
+def worked(block, x, norm="norm2"):
+    """What the second half adds."""
+    return block.drop_shortcut(block.ff(getattr(block, norm)(x)))
+
+
+def normalised_afterwards(self, x):
+    x = self.norm1(x + self.drop_shortcut(self.att(x)))
+    return self.norm2(x + self.drop_shortcut(self.ff(x)))
+
+
+WRONG_BLOCKS = {
+    "normalised afterwards": normalised_afterwards,
+    "no first shortcut": lambda s, x: (m := attended(s, x)) + worked(s, m),
+    "no second shortcut": lambda s, x: worked(s, x + attended(s, x)),
+    "one norm used twice": lambda s, x: (m := x + attended(s, x)) + worked(s, m, "norm1"),
+    "norms swapped": lambda s, x: (m := x + attended(s, x, "norm2")) + worked(s, m, "norm1"),
+    "feed forward from the input": lambda s, x: x + attended(s, x) + worked(s, x),
+    "no dropout": lambda s, x: (m := x + s.att(s.norm1(x))) + s.ff(s.norm2(m)),
+    "shortcut of the normalised input": normalised_shortcut,
+}
+
+
 CASES = {
+    "4.7": (
+        (Block, ch04.TransformerBlock, CONFIG),
+        {
+            "the parts are missing": (lambda cfg: Block(cfg, "att ff norm1 norm2"), ch04.TransformerBlock, CONFIG),
+            **{name: (block(forward), ch04.TransformerBlock, CONFIG) for name, forward in WRONG_BLOCKS.items()},
+        },
+    ),
     "4.1": (
         (count, FF, MHA),
         {
@@ -97,6 +157,7 @@ CASES = {
             "layer by layer, shared twice": (count_by_layers, FF, MHA),
             "first dimension only": (lambda m: sum(len(p) for p in m.parameters()), FF, MHA),
             "bytes": (lambda m: 4 * count(m), FF, MHA),
+            "freezes what it counts": (lambda m: (count(m), m.requires_grad_(False))[0], FF, MHA),
         },
     ),
     "4.2": (
@@ -124,6 +185,8 @@ CASES = {
             "changes the caller's config": (rates_into_config, MODEL),
             "an additional layer": (rates_with_extra_layer, MODEL),
             "the old class unchanged": (lambda c: MODEL(c), MODEL),
+            "in eval mode": (lambda c: rates(c).eval(), MODEL),
+            "other entries forgotten": (lambda c: rates({**c, "qkv_bias": False, "tie_weights": False}), MODEL),
             "rates never set": (lambda c: MODEL({**c, "drop_rate": 0.1}), MODEL),
         },
     ),
@@ -147,6 +210,7 @@ CASES = {
             "text cut to the context": (lambda m, i, n, c, e: until(m, i, n, c, e, cut=True),),
             "context ignored": (lambda m, i, n, c, e: until(m, i, n, c, e, grow=True),),
             "one token too many": (lambda m, i, n, c, e: until(m, i, n + 1, c, e),),
+            "switches to training": (lambda m, i, n, c, e: until(m.train(), i, n, c, e),),
             "new tokens only": (lambda m, i, n, c, e: until(m, i, n, c, e)[:, i.shape[1] :],),
         },
     ),
@@ -155,6 +219,7 @@ CASES = {
         {
             "shares of the k": (renormalised,),
             "first position": (lambda x, k: likeliest(x[:, :1], k),),
+            "overflows": (lambda x, k: (x[:, -1].exp() / x[:, -1].exp().sum(-1, keepdim=True)).topk(k)[::-1],),
             "probabilities first": (lambda x, k: likeliest(x, k)[::-1],),
             "unlikeliest": (lambda x, k: likeliest(-x, k),),
             "logits instead of probabilities": (lambda x, k: x[:, -1].topk(k).indices.contiguous() and None,),

@@ -4,10 +4,21 @@ import os
 
 import pytest
 
-# Set before any test module imports anything: no test may reach for the network, and none may write
-# into the cache of the person who runs it.
-os.environ.setdefault("COURSE_OFFLINE", "1")
-os.environ.setdefault("TQDM_DISABLE", "1")
+# Set before any test module imports anything: no test may reach for the network, none may write into the
+# cache of the person who runs it, and no result may depend on that person's settings.
+os.environ["COURSE_OFFLINE"] = os.environ["TQDM_DISABLE"] = "1"
+for name in ("COURSE_SCALE", "COURSE_VENV", "PYTHONOPTIMIZE"):
+    os.environ.pop(name, None)
+
+
+def pytest_configure():
+    """A wrong COURSE_DATA would fail nearly every test: it is said once instead."""
+    from shared.assets import AssetError, data_folder
+
+    try:
+        data_folder()
+    except AssetError as error:
+        pytest.exit(str(error), returncode=2)
 
 
 @pytest.fixture(scope="session", autouse=True)

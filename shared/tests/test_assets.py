@@ -529,6 +529,26 @@ def test_cache_folder(monkeypatch, tmp_path):
     assert assets.cache_folder() == tmp_path / ".cache" / "llm-course"
 
 
+def test_without_a_home_folder_the_spare_cache_serves(monkeypatch, tmp_path):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("COURSE_CACHE")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(Path, "home", no_home)
+    assert assets.cache_folder().parent == tmp_path / "temporary"
+    assert assets.use_offline_vocabulary().is_relative_to(tmp_path / "temporary")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows takes ~name for a folder beside one's own home")
+@pytest.mark.parametrize(("setting", "look"), [("COURSE_DATA", assets.data_folder),
+                                               ("COURSE_CACHE", assets.cache_folder)])
+def test_home_of_nobody_is_an_error_that_names_the_setting(monkeypatch, setting, look):
+    monkeypatch.setenv(setting, "~no-such-user-here/x")
+    with pytest.raises(assets.AssetError, match=f"{setting} is '~no-such-user-here/x'.*full path"):
+        look()
+
+
 # COURSE_DATA --------------------------------------------------------------------------------------------
 
 @pytest.fixture
@@ -604,6 +624,19 @@ def test_text_keeps_its_characters(tmp_path):
     path = tmp_path / "text.txt"
     path.write_bytes(text.encode())
     assert assets.read_text(path) == assets.Found("text.txt", path, "cache").read_text() == text
+
+
+def test_a_byte_order_mark_is_no_character(tmp_path):
+    path = tmp_path / "windows.txt"
+    path.write_bytes("\ufeffone\r\ntwo".encode())
+    assert assets.read_text(path) == "one\r\ntwo"
+
+
+def test_utf_16_is_refused(tmp_path):
+    path = tmp_path / "wide.txt"
+    path.write_bytes("one two".encode("utf-16-le"))
+    with pytest.raises(ValueError, match=r"wide\.txt.*NUL characters.*UTF-16.*save it with the encoding UTF-8"):
+        assets.read_text(path)
 
 
 def test_other_encodings_are_refused(tmp_path):
@@ -682,6 +715,18 @@ def test_vocabulary_is_copied_once(monkeypatch, tmp_path):
     assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == first and len(first) == 2
 
 
+def test_complete_vocabulary_in_a_read_only_cache_is_used(monkeypatch, capfd):
+    folder = assets.use_offline_vocabulary()
+    monkeypatch.delenv("TIKTOKEN_CACHE_DIR")
+
+    def read_only(*_args, **_kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for write in ("write_bytes", "mkdir"):
+        monkeypatch.setattr(Path, write, read_only)
+    assert assets.use_offline_vocabulary() == folder and capfd.readouterr() == ("", "")
+
+
 def test_damaged_vocabulary_copy_is_replaced():
     folder = assets.use_offline_vocabulary()
     copies = {p: p.read_bytes() for p in folder.iterdir()}
@@ -702,7 +747,7 @@ def test_own_tiktoken_folder_is_respected(monkeypatch, tmp_path):
 
     (tmp_path / "a-file").write_bytes(b"")
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path / "a-file"))
-    with pytest.raises(assets.AssetError, match="a-file.*cannot be written"):
+    with pytest.raises(assets.AssetError, match="a-file.*cannot be written.*TIKTOKEN_CACHE_DIR"):
         assets.use_offline_vocabulary()
 
 

@@ -1,7 +1,9 @@
 """The generator of previous_chapters.py, on small made-up chapters and on the real notebooks."""
 
+import errno
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 
@@ -94,6 +96,21 @@ def test_load_chapter_gives_own_code_and_that_before(course):
         ("# carried forward\n!pip install x", "notebook command"),
         ("# carried forward\ndef broken(:", "not valid Python"),
         ("# carried forward\ndef area(r):\n    return 0", "already defined in ch02.ipynb, cell 1"),
+        ("# carried forward\nasync def area(r):\n    return 0", "area is already defined in ch02.ipynb, cell 1"),
+        ("# carried forward\nif True:\n    def area(r): ...", "area is already defined in ch02.ipynb, cell 1"),
+        ("# carried forward\ntry:\n    pass\nexcept OSError:\n    area = 1", "area is already defined"),
+        ("# carried forward\nfrom shapes import area", "area is already defined in ch02.ipynb, cell 1"),
+        ("# carried forward\nfrom statistics import mean as math", "math is already defined in ch02.ipynb, cell 1"),
+        ("# carried forward\nx = 1\nfrom cmath import sqrt as x", "x is already defined in ch03.ipynb, cell 2"),
+        ("# carried forward\nimport os; HERE = os.getcwd()", "`HERE = os.getcwd()` stands on the line of an import"),
+        ("# carried forward\nfrom previous_chapters import area as disc", "without `as`"),
+        ("# carried forward\nfrom ch02_text_data.previous_chapters import area as disc", "without `as`"),
+        ("# carried forward\nimport previous_chapters", "import the names that are used"),
+        ("# carried forward\ndef f():\n    from previous_chapters import area", "top level of the cell"),
+        ("# carried forward\nfrom __future__ import annotations", "every chapter"),
+        ("# carried forward\nfrom math import *", "one by one"),
+        ("# carried forward\nfrom . import helpers", "full name"),
+        ("# carried forward\nreturn 1", "not valid Python"),
     ],
 )
 def test_cells_that_cannot_be_carried_are_named(course, cell, words, capsys):
@@ -102,6 +119,75 @@ def test_cells_that_cannot_be_carried_are_named(course, cell, words, capsys):
     assert carry.main([], course) == 1
     err = capsys.readouterr().err
     assert words in err and "ch03.ipynb, cell 2" in err
+
+
+def test_what_is_no_second_meaning_is_carried(course):
+    """The same import again, a change of what an earlier cell made, and repeats within a cell are all right."""
+    write_notebook(
+        course,
+        "ch03_attention",
+        "# carried forward\nimport math\nfrom previous_chapters import area\n\nTABLE = {}\nTABLE = dict(TABLE)\n"
+        "try:\n    import ujson as json\nexcept ImportError:\n    import json",
+        "# carried forward\nimport os.path\nimport os\nTABLE['a'] = area(1)\narea.flag = True\nTABLE |= {'b': os.sep}",
+    )
+    module = carry.load_chapter("ch03_attention", course)
+    assert module.area.flag and set(module.TABLE) == {"a", "b"} and module.json.loads("1") == 1
+
+
+def test_text_is_carried_to_the_character(course):
+    """Line breaks that are none for Python, and lines of a string that look like a notebook command."""
+    text = "one\n%matplotlib\n!ls\x0cpage\u2028line\n"
+    write_notebook(course, "ch03_attention", f"# carried forward\r\nimport os\rTEXT = \"\"\"{text}\"\"\"")
+    assert carry.load_chapter("ch03_attention", course).TEXT == text
+
+
+def test_a_notebook_that_cannot_be_carried_does_not_stop_the_others(course, capsys):
+    write_notebook(course, "ch03_attention", "# carried forward\nfrom math import *")
+    for chapter in ("ch04_gpt_model", "ch05_pretraining"):
+        write_notebook(course, chapter)
+    assert carry.main([], course) == 1
+    assert capsys.readouterr().err.count("ch03.ipynb, cell 1") == 1  # said once, though two chapters need it
+    assert (course / "ch03_attention" / "previous_chapters.py").is_file()
+
+
+def test_a_damaged_generated_file_is_found_and_replaced(course, capsys):
+    assert carry.main([], course) == 0
+    path = course / "ch03_attention" / "previous_chapters.py"
+    good = path.read_bytes()
+    for damage in (good + b"caf\xe9", good.replace(b"\n", b"\r\n")):
+        path.write_bytes(damage)
+        assert carry.main(["--check"], course) == 1 and carry.main([], course) == 0
+        assert path.read_bytes() == good
+    assert "caf\\xe9" in capsys.readouterr().out
+    path.unlink()
+    path.mkdir()
+    for options in ([], ["--check"]):
+        assert carry.main(options, course) == 1
+        assert f"{path} cannot be read" in capsys.readouterr().err
+
+
+def test_a_read_only_course_is_a_message(course, capsys, monkeypatch):
+    def read_only(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "replace", read_only)
+    assert carry.main([], course) == 1
+    assert "cannot be written (Read-only file system)" in capsys.readouterr().err
+    assert not list(course.rglob("*.part"))
+
+
+def test_output_in_an_encoding_that_lacks_characters(course):
+    """For example a Windows console, or a log under LANG=C."""
+    write_notebook(course, "ch02_text_data", "# carried forward\nARROW = '\u2192'")
+    command = "import pathlib, sys; from shared import carry; carry.main(['--check'], pathlib.Path(sys.argv[1]))"
+    result = subprocess.run(
+        [sys.executable, "-c", command, str(course)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0 and "\\u2192" in result.stdout, result.stderr
 
 
 def test_a_file_that_is_no_notebook_is_named(course, capsys):
@@ -131,8 +217,8 @@ def test_the_code_of_each_chapter_stands_on_its_own(chapter, tmp_path):
     names = [*(n for n in BUILDS_ON[chapter] if n in chapters()), chapter]
     text = carry.module_source([(n, chapter_notebook(n)) for n in names], "All of it.")
     (tmp_path / "carried.py").write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F", str(tmp_path / "carried.py")]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    ruff = [sys.executable, "-m", "ruff", "check", "--no-cache", "--isolated", "--select", "F"]
+    result = subprocess.run([*ruff, str(tmp_path / "carried.py")], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stdout
 
 

@@ -94,9 +94,9 @@ def test_texts_of_a_batch_do_not_mix(ch03, name):
 @pytest.mark.parametrize("name", CAUSAL)
 def test_bad_input_is_refused_with_its_numbers(ch03, name):
     module = build(ch03, name)
-    with pytest.raises(ValueError, match="17 tokens do not fit: the context length is 16"):
+    with pytest.raises(ValueError, match=r"1 to 16 tokens \(the context length\), got 17"):
         module(torch.randn(1, 17, 8))
-    with pytest.raises(ValueError, match="0 tokens"):
+    with pytest.raises(ValueError, match="1 to 16 tokens .* got 0"):
         module(torch.randn(1, 0, 8))
     with pytest.raises(ValueError, match=r"\(batch, tokens, 8\), got \(16, 8\)"):
         module(torch.randn(16, 8))
@@ -245,6 +245,11 @@ def test_masks_are_not_stored_and_do_not_hinder_loading(ch03, name):
     stored = other | {f"{prefix}mask": torch.ones(5, 5) for prefix in prefixes}
     longer.load_state_dict(copy.deepcopy(stored))  # a file of another program, with masks of another size
     assert len(stored) == len(other) + len(prefixes)
+    empty = build(ch03, name).to("meta").to_empty(device="cpu")  # its masks are whatever was in memory
+    for buffer in empty.buffers():
+        buffer.fill_(False)
+    empty.load_state_dict(other)
+    assert all(torch.equal(buffer, ch03.future_mask(16)) for buffer in empty.buffers())
     with pytest.raises(RuntimeError, match="W_query"):
         longer.load_state_dict({key: value for key, value in other.items() if "W_query" not in key})
 

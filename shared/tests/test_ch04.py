@@ -139,6 +139,8 @@ def test_same_logits_as_transformers_gpt2(ch04):
     [
         (torch.zeros(5, dtype=torch.int64), r"\(batch, tokens\), got \(5,\)"),
         (torch.zeros(1, 2, 3, dtype=torch.int64), r"got \(1, 2, 3\)"),
+        (torch.zeros(0, 5, dtype=torch.int64), r"got \(0, 5\)"),
+        ([[1, 2]], "got list"),
         (torch.zeros(1, 5), "not torch.float32"),
         (torch.zeros(1, 5, dtype=torch.bool), "not torch.bool"),
         (torch.zeros(1, 17, dtype=torch.int64), "17 tokens do not fit: the context length is 16"),
@@ -166,6 +168,40 @@ def test_bad_configs_are_refused_with_their_numbers(ch04, change, words):
         ch04.GPTModel({**TINY, **change})
     with pytest.raises(ValueError, match=words):
         ch04.TransformerBlock({**TINY, **change})
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"n_layers": 0}, "n_layers must be a whole number of at least 1; it is 0"),
+        ({"n_heads": 4.0}, "n_heads must be a whole number .* 4.0"),
+        ({"emb_dim": True}, "emb_dim must be a whole number"),
+        ({"qkv_bias": "False"}, "qkv_bias must be True or False; it is 'False'"),
+        ({"tie_weights": "no"}, "tie_weights must be True or False"),
+        ({"tie_weight": True}, "unknown entry tie_weight"),
+    ],
+)
+def test_configs_with_other_entries_are_refused_by_name(ch04, change, words):
+    with pytest.raises(ValueError, match=words):
+        ch04.GPTModel({**TINY, **change})
+    for name in TINY:
+        with pytest.raises(ValueError, match=f"lacks {name}"):
+            ch04.GPTModel({key: value for key, value in TINY.items() if key != name})
+
+
+def test_block_refuses_what_it_cannot_read(ch04):
+    block = ch04.TransformerBlock(TINY)
+    for bad in (torch.randn(1, 4, 23), torch.randn(4, 24), torch.randn(1, 17, 24), torch.zeros(1, 4, 24).long()):
+        with pytest.raises(ValueError):
+            block(bad)
+
+
+def test_a_fresh_tied_model_knows_nothing_either(ch04):
+    torch.manual_seed(123)
+    model = ch04.GPTModel({**TINY, "vocab_size": 5_000, "emb_dim": 96, "tie_weights": True}).eval()
+    ids = torch.randint(0, 5_000, (8, 16))
+    loss = nn.functional.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
+    assert abs(loss.item() - math.log(5_000)) < 0.4
 
 
 def test_names_and_order_of_creation(ch04):

@@ -431,6 +431,29 @@ def test_test_fails_if_and_only_if_a_step_fails(built, wheels, bad, status):
     assert told(run)[-1]["env"]["COURSE_SCALE"] == "full"
 
 
+def test_paths_of_notebooks_count_from_where_the_user_stands(built, wheels):
+    command = [sys.executable, str(built[0] / "shared"), "notebooks", "--check", "ch02.ipynb"]
+    run = subprocess.run(command, cwd=built[0] / "ch02_text_data", env=variables(wheels), capture_output=True,
+                         encoding="utf-8", timeout=60)
+    (notebooks,) = told(run)
+    assert notebooks["argv"][0] == "--check"
+    assert Path(notebooks["argv"][1]).samefile(built[0] / "ch02_text_data" / "ch02.ipynb")
+
+
+def test_assertions_are_never_switched_off(built, wheels, monkeypatch):
+    for command in ("test", "lab", "notebooks"):
+        tells = told(start(built[0], wheels, command, PYTHONOPTIMIZE="1"))
+        assert tells and not any("PYTHONOPTIMIZE" in tell["env"] for tell in tells if tell["name"] != "carry")
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+    assert "PYTHONOPTIMIZE" not in load_environment(built[0]).course_environment(sys.executable)
+
+
+def test_failing_steps_mention_solved_exercises(built, wheels):
+    run = start(built[0], wheels, "test", FAKE_FAIL="notebooks")
+    assert "Exercises that you have solved" in run.stdout and "untouched copy" in launcher.HELP
+    assert "Exercises that you have solved" not in start(built[0], wheels, "test").stdout
+
+
 def test_test_without_notebooks_fails(copy, wheels):
     shutil.rmtree(copy / "ch02_text_data")
     run = start(copy, wheels, "test")
@@ -496,6 +519,27 @@ def test_doctor_sees_the_kernel_of_another_python(monkeypatch, tmp_path):
     assert isinstance(first, doctor.Problem) and "Delete the/other/kernel" in first
     spec.argv[0] = "python3"
     assert not isinstance(next(doctor.kernel()), doctor.Problem)
+
+
+def test_doctor_does_not_wait_for_nvidia_smi(monkeypatch):
+    import torch
+
+    def hangs(command, timeout=None, **_):
+        assert timeout is not None
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(doctor, "outside_environment", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(doctor.subprocess, "run", hangs)
+    assert "does not answer" in list(doctor.device())[-1]
+
+
+def test_doctor_prints_in_any_encoding(wheels):
+    settings = variables(wheels, COURSE_CACHE="caf\u00e9", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    run = subprocess.run(launcher.call_main(sys.executable, "doctor"), cwd=SHARED.parent, env=settings,
+                         capture_output=True, encoding="utf-8", timeout=120)
+    assert "caf\\xe9" in run.stdout, run.stderr
 
 
 def test_doctor_goes_on_after_a_surprise(monkeypatch, capsys):

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from shared import notebooks as upkeep
-from shared.course import ROOT, chapter_notebook, chapters, notebooks
+from shared.course import ROOT, FileProblem, chapter_notebook, chapters, notebooks, read_notebook, write_file
 from shared.environment import REQUIREMENTS, pins
 
 BOOKS = notebooks()
@@ -22,7 +22,7 @@ SETUP = (ROOT / "shared" / "setup_cell.py").read_text(encoding="utf-8")
 
 
 def cells(path, kind):
-    book = json.loads(path.read_text(encoding="utf-8"))
+    book = read_notebook(path)
     return ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == kind]
 
 
@@ -96,6 +96,115 @@ def test_each_kind_of_problem_is_found(tmp_path):
     assert "not in the repository" in " ".join(store(upkeep.tidy(book), path))
 
 
+def stderr_of(text):
+    """What tidying leaves of a cell's stderr."""
+    book = small_book()
+    book["cells"][0]["outputs"] = [{"output_type": "stream", "name": "stderr", "text": text}]
+    return "".join(upkeep.text_of(output["text"]) for output in upkeep.tidy(book)["cells"][0]["outputs"])
+
+
+def test_a_warning_survives_the_progress_bar_beside_it():
+    bar = "\r  0%|          | 0/2 [00:00<?, ?it/s]\rEpoch 1: 100%|#####| 2/2 [00:00<00:00, 9.1it/s, loss=0.5]"
+    assert stderr_of(bar) == stderr_of(bar + "\n") == stderr_of("3it [00:00, 9.1it/s]\n") == ""
+    assert stderr_of(f"{bar}\nUserWarning: careful\n") == "UserWarning: careful\n"
+    assert stderr_of(f"{bar}x.py:1: UserWarning: careful [1]\n  f()\n") == "x.py:1: UserWarning: careful [1]\n  f()\n"
+    assert stderr_of(f"\r{bar}\n\r{bar}\x1b[A\n") == ""  # a bar inside a bar
+    for kept in ("careful\r\n", "of 100% | rest\n", "lost 5% [of all]\n", "3files [all]\n", "a\n\nb\n", "x" * 50_000):
+        assert stderr_of(kept) == kept.replace("\r", "")
+
+
+def test_only_addresses_are_masked():
+    book = small_book()
+    book["cells"][0]["outputs"][0]["text"] = "colour 0xff8800 of <function f at 0x7F00deadbeef>\n"
+    kept = upkeep.tidy(book)["cells"][0]["outputs"][0]["text"]
+    assert kept == ["colour 0xff8800 of <function f at 0x...>\n"]
+    config = (ROOT / "shared" / "tests" / "nbval.cfg").read_text(encoding="utf-8")
+    assert f"regex: {upkeep._ADDRESS.pattern}\n" in config
+
+
+def test_pasted_images_stay():
+    book, pasted = small_book(), {"image.png": {"image/png": "AA=="}}
+    book["cells"].append({"cell_type": "markdown", "id": "m", "metadata": {}, "source": "", "attachments": pasted})
+    assert upkeep.tidy(book)["cells"][1]["attachments"] == pasted
+
+
+def test_gaps_that_editors_leave_are_filled(tmp_path):
+    path = tmp_path / "n.ipynb"
+    cells = [
+        {"cell_type": "code"},
+        {"cell_type": "markdown", "metadata": {"id": "from-Colab_1", "tags": None}, "source": ["a"]},
+        {"cell_type": "markdown", "id": "cell-1", "metadata": None, "source": None},
+        {"cell_type": "code", "id": "not an id", "outputs": [{"output_type": kind} for kind in ("stream", "error")]},
+        {"cell_type": "code", "id": "d", "outputs": [{"output_type": "display_data"}], "execution_count": 3},
+    ]
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps({"cells": cells, "nbformat": 4, "nbformat_minor": 4}).encode())
+    book = read_notebook(path)
+    assert [cell["id"] for cell in book["cells"]] == ["cell-2", "from-Colab_1", "cell-1", "cell-4", "d"]
+    assert read_notebook(path) == book
+    assert any("not in the form" in problem for problem in upkeep.problems(path))
+    assert upkeep.main(["--tidy", str(path)]) == 1  # it still has no setup cell
+    assert not any("not in the form" in problem for problem in upkeep.problems(path))
+    assert [cell["id"] for cell in read_notebook(path)["cells"]] == [cell["id"] for cell in book["cells"]]
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"", "is empty"),
+        (b"[]", "is no notebook"),
+        (b"{}", "KeyError: 'cells'"),
+        (b'{"cells": [1]}', "is no notebook"),
+        (b'{"cells": [{}]}', "cell_type"),
+        (b'{"cells": [{"cell_type": "code", "source": 1}]}', "is no notebook"),
+        (b'{"cells": [{"cell_type": "markdown", "source": "\\ud800"}]}', "surrogates"),
+        (b'{"nbformat": 3, "worksheets": []}', "nbconvert"),
+        (b'{\n<<<<<<< HEAD\n "cells": []\n=======\n>>>>>>> other\n}', "conflict markers"),
+        (b'{"cells": ["\xe9"]}', "byte 12 is not UTF-8"),
+        (None, "No such file"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["--check", "--tidy", "--run"])
+def test_what_is_no_notebook_is_named_and_does_not_stop_the_others(tmp_path, capsys, content, words, mode):
+    bad, other = tmp_path / "bad.ipynb", tmp_path / "other.ipynb"
+    if content is not None:
+        bad.write_bytes(content)
+    assert upkeep.main([mode, str(bad), str(other)]) == 1
+    out = capsys.readouterr().out
+    assert f"{bad} " in out and words in out and f"{other} cannot be read" in out
+    assert not bad.exists() or bad.read_bytes() == content
+
+
+def test_a_folder_is_no_notebook(tmp_path):
+    with pytest.raises(FileProblem, match="cannot be read"):
+        read_notebook(tmp_path)
+
+
+def test_a_cell_that_fails_leaves_the_notebook_as_it_was(tmp_path, capsys):
+    path = tmp_path / "n.ipynb"
+    book = small_book()
+    book["cells"][0] |= {"metadata": {}, "source": "assert len('ab') == 3"}
+    store(book, path)
+    before = path.read_bytes()
+    assert upkeep.main(["--run", str(path)]) == 1
+    out = capsys.readouterr().out
+    assert f"{path} was not run to its end" in out and "AssertionError" in out and path.read_bytes() == before
+
+
+def test_line_ends_of_windows_are_found(tmp_path):
+    path = tmp_path / "n.ipynb"
+    assert store(upkeep.tidy(small_book()), path) == []
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert "not in the form" in " ".join(upkeep.problems(path))
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "n.ipynb"
+    path.mkdir()
+    with pytest.raises(FileProblem, match=r"n\.ipynb cannot be written \("):
+        write_file(path, b"{}")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["n.ipynb"]
+
+
 # The committed notebooks ---------------------------------------------------------------------------------
 
 
@@ -131,7 +240,7 @@ def test_numbers_in_the_prose_stand_in_the_code_or_its_output(path):
 
     A year, a citation and the number of a section or exercise are no figures.
     """
-    book = json.loads(path.read_text(encoding="utf-8"))
+    book = read_notebook(path)
     proven = set()
     for cell in book["cells"]:
         source = "".join(cell["source"])
@@ -175,7 +284,8 @@ INDIRECT = {"requests": "pooch", "nbformat": "nbclient", "jupyter_client": "ipyk
 def imported_modules():
     """Top-level names of everything that notebooks and package import."""
     sources = [source for path in BOOKS for source in cells(path, "code")]
-    sources += [p.read_text(encoding="utf-8") for p in ROOT.rglob("*.py") if ".venv" not in p.parts]
+    folders = [ROOT / "shared", *(ROOT / chapter for chapter in chapters())]  # not what else lies in the checkout
+    sources += [p.read_text(encoding="utf-8") for folder in folders for p in folder.rglob("*.py")]
     names = set()
     for source in sources:
         for node in ast.walk(ast.parse(source)):
@@ -288,6 +398,17 @@ def test_a_kernel_that_lacks_packages_is_explained(monkeypatch):
     monkeypatch.setattr(notebook_setup, "absent_packages", lambda: ["tiktoken"])
     with pytest.raises(ModuleNotFoundError, match=r"lacks tiktoken.*shared lab.*shared doctor"):
         notebook_setup.prepare()
+
+
+def test_a_kernel_without_assertions_is_refused():
+    result = run_setup(ROOT, PYTHONOPTIMIZE="1")
+    assert result.returncode == 1 and "Unset PYTHONOPTIMIZE" in result.stderr
+    assert upkeep.QUIET["PYTHONOPTIMIZE"] == ""
+
+
+def test_a_wrong_course_data_is_said_at_once(tmp_path):
+    result = run_setup(ROOT, COURSE_DATA=str(tmp_path / "nowhere"))
+    assert result.returncode == 1 and "COURSE_DATA is" in result.stderr and "there is no folder" in result.stderr
 
 
 def test_importing_the_package_imports_nothing_else():

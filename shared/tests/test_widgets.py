@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from shared.widgets import attention_explorer, mask_stepper, svg, tokenizer_explorer, window_explorer
+from shared.widgets import attention_explorer, mask_stepper, size_explorer, svg, tokenizer_explorer, window_explorer
 from shared.widgets.attention import MOST_TOKENS as MOST_ATTENDED
 from shared.widgets.attention import draw_attention
 from shared.widgets.masking import AFTER, BEFORE, draw_step, table_at
@@ -205,3 +205,18 @@ def test_every_step_can_be_drawn():
             seen.add(explorer.picture.value)
     assert len(seen) == 8 - 1  # step 0 is the same on both ways
     assert "the first row sums to −∞" in explorer.describe(way=BEFORE, step=1)
+
+
+# Size ----------------------------------------------------------------------------------------------------
+
+
+def test_size_explorer_shows_the_measured_counts_and_refuses_widths_that_do_not_fit():
+    def measure(emb_dim, n_layers, n_heads):
+        return {"embeddings": 100 * emb_dim, "attention": 4 * n_layers * emb_dim**2}, [f"{n_heads} heads"]
+
+    explorer = size_explorer(measure, widths=[96, 192, 768], heads=[5, 12])
+    shown = texts_of(explorer.picture.value)
+    assert shown[0] == "12 heads" and "76,800 (0 %)" in shown and "28,311,552 (100 %)" in shown
+    explorer.controls["n_heads"].value = 5
+    assert texts_of(explorer.picture.value) == ["a width of 768 cannot be shared out among 5 heads"]
+    assert "cannot be shared out" in explorer.describe(**explorer.values())

@@ -8,7 +8,15 @@ picture for the starting values.
 from shared.widgets.attention import attention_explorer
 from shared.widgets.explorer import Explorer
 from shared.widgets.masking import mask_stepper
+from shared.widgets.size import size_explorer
 from shared.widgets.tokens import tokenizer_explorer
 from shared.widgets.windows import window_explorer
 
-__all__ = ["Explorer", "attention_explorer", "mask_stepper", "tokenizer_explorer", "window_explorer"]
+__all__ = [
+    "Explorer",
+    "attention_explorer",
+    "mask_stepper",
+    "size_explorer",
+    "tokenizer_explorer",
+    "window_explorer",
+]

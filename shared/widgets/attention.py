@@ -21,7 +21,8 @@ def describe_attention(tokens, weights, query):
     """The strongest weights of one token in words."""
     if not len(tokens):
         return "no tokens"
-    row = weights[query]
+    query = min(query, len(tokens) - 1)
+    row = weights[query][: query + 1]
     best = sorted(range(len(row)), key=lambda key: -row[key])[:3]
     shares = ", ".join(f"{_short(tokens[key])} {row[key]:.2f}" for key in best)
     return f"{_short(tokens[query])} attends most to: {shares}"
@@ -50,6 +51,8 @@ def draw_attention(tokens, weights, query):
         for key in range(place + 1):
             shade = f"rgba(59,111,182,{float(weights[place][key]):.3f})"
             parts.append(svg.rectangle(LEFT + key * CELL + 1, y + 1, CELL - 2, CELL - 2, shade, "#dddddd"))
+    if len(tokens) > n:
+        parts.append(svg.text(LEFT + n * CELL + 8, TOP + 14, f"first {n} of {len(tokens)} tokens", 11, "#555555"))
     outline = svg.rectangle(LEFT - 1, TOP + query * CELL - 1, (query + 1) * CELL + 2, CELL + 2, "none", "#d9822b")
     base = TOP + n * CELL + 20 + 0.75 * (14 + query * 9)
     arcs = []
@@ -65,7 +68,7 @@ def draw_attention(tokens, weights, query):
                 f'stroke-opacity="{0.25 + 0.75 * share:.2f}"/>'
             )
             arcs.append(svg.text(x, base + 32, f"{share:.2f}", 9, "#555555", "middle"))
-    width = max(LEFT + n * CELL, 30 + n * STEP) + 20
+    width = max(LEFT + n * CELL + 160 * (len(tokens) > n), 30 + n * STEP) + 20
     return svg.picture(max(width, 420), base + 44, [*parts, outline, *arcs])
 
 
@@ -79,6 +82,8 @@ def attention_explorer(look, text):
     """
     look = lru_cache(maxsize=8)(look)
     _, weights = look(text)
+    if not len(weights):
+        raise ValueError("the explorer needs a text with at least one token to begin with")
     n_layers, n_heads = len(weights), len(weights[0])
     controls = {
         "text": ipywidgets.Text(text, description="text", layout=ipywidgets.Layout(width="700px")),
@@ -89,8 +94,7 @@ def attention_explorer(look, text):
 
     def selected(text, layer, head, token):
         tokens, weights = look(text)
-        tokens = tokens[:MOST_TOKENS]
-        return tokens, weights[layer][head] if tokens else [], min(token, max(0, len(tokens) - 1))
+        return tokens, weights[layer][head] if tokens else [], min(token, max(0, min(len(tokens), MOST_TOKENS) - 1))
 
     return Explorer(
         controls,

@@ -12,7 +12,12 @@ BEFORE, AFTER = "hide before the softmax", "hide after the softmax"
 
 STEPS = {
     BEFORE: ["the scores", "the future set to −∞", "e to the power of each", "divided by the row's sum"],
-    AFTER: ["the scores", "softmax of the whole row", "the future set to 0", "divided by what is left"],
+    AFTER: [
+        "the scores",
+        "e to the power of each, divided by the row's sum",
+        "the future set to 0",
+        "divided by what is left",
+    ],
 }
 
 
@@ -24,6 +29,12 @@ def _softmax(row):
 
 def _powers(table):
     return [[math.exp(min(value, 700)) for value in row] for row in table]
+
+
+def _short(value):
+    if value == -math.inf:
+        return "−∞"
+    return f"{value:.3f}" if not abs(value) >= 1e5 else f"{value:.0e}"
 
 
 def _is_future(row, column):
@@ -45,13 +56,14 @@ def table_at(scores, way, step):
         return steps[step]()
     weights = [_softmax(row) for row in scores]
     zeroed = [[0.0 if _is_future(r, c) else weights[r][c] for c in n] for r in n]
-    return [scores, weights, zeroed, [[value / sum(row) for value in row] for row in zeroed]][step]
+    renormalised = [[value / sum(row) if sum(row) else math.nan for value in row] for row in zeroed]
+    return [scores, weights, zeroed, renormalised][step]
 
 
 def describe_step(scores, names, way, step):
     """The step in words, with the sum of the first row."""
     first = sum(table_at(scores, way, step)[0])
-    total = "−∞" if first == -math.inf else f"{first:.3f}"
+    total = _short(first)
     return f"{way}, step {step}: {STEPS[way][step]}; the first row sums to {total}"
 
 
@@ -69,11 +81,11 @@ def draw_step(scores, names, way, step):
             gone = value == -math.inf or (step > 0 and _is_future(r, c) and value == 0)
             shade = "#eeeeee" if gone else f"rgba(59,111,182,{0.05 + 0.55 * abs(value) / largest:.3f})"
             parts.append(svg.rectangle(LEFT + c * CELL + 1, y + 1, CELL - 2, 28, shade))
-            shown = "−∞" if value == -math.inf else f"{value:.3f}"
+            shown = _short(value)
             middle = LEFT + c * CELL + CELL / 2
             parts.append(svg.text(middle, y + 19, shown, 12, "#999999" if gone else "#222222", "middle", mono=True))
         total = sum(row)
-        shown = "−∞" if total == -math.inf else f"{total:.3f}"
+        shown = _short(total)
         colour = "#3f8f5f" if abs(total - 1) < 1e-9 else "#222222"
         parts.append(svg.text(LEFT + n * CELL + 40, y + 19, shown, 12, colour, "middle", mono=True))
     return svg.picture(LEFT + n * CELL + 90, TOP + n * 30 + 10, parts)
