@@ -97,7 +97,7 @@ def heat_map(axes, values, row_labels, column_labels, decimals=2, size=9):
     axes.spines[:].set_visible(False)
 
 
-def draw_stack(rows, repeat, shortcuts=()):
+def draw_stack(rows, repeat, shortcuts=(), added=()):
     """Draw the parts of a model from bottom to top, each with the shape that leaves it.
 
     Args:
@@ -106,6 +106,8 @@ def draw_stack(rows, repeat, shortcuts=()):
         repeat: how many such blocks there are.
         shortcuts: (name of the part before which a shortcut leaves, which of the parts of that name); it is
             added again after the next part whose name has "shortcut" in it.
+
+        added: names of parts whose output is added to that of the part below them.
 
     Returns:
         A matplotlib figure.
@@ -124,12 +126,15 @@ def draw_stack(rows, repeat, shortcuts=()):
         first = [place for place, row in enumerate(rows) if row[0] == name][which]
         last = next(place for place in range(first, len(rows)) if "shortcut" in rows[place][0])
         x, below, above = left - 1.33, 0.55 + step * (first - 0.42), 0.55 + step * (last + 0.42)
-        axes.plot([left - 0.9, x, x], [below, below, above], color=GREEN, lw=1.3)
-        axes.annotate("", xy=(left - 0.9, above), xytext=(x, above), arrowprops={"arrowstyle": "-|>", "color": GREEN})
-        axes.text(left - 1.2, above - 0.13, "+", color=GREEN, size=11, ha="center", va="center")
+        axes.plot([left - 0.85, x, x, left - 0.97], [below, below, above, above], color=GREEN, lw=1.3)
+        plus = {"boxstyle": "circle,pad=0.12", "fc": "white", "ec": GREEN}
+        axes.text(left - 0.85, above, "+", color=GREEN, size=9, ha="center", va="center", bbox=plus, zorder=5)
     for place, (name, shape, count) in enumerate(rows):
         y = 0.55 + step * place
         colour = ORANGE if "emb" in name else GREEN if "norm" in name else GREY if "drop" in name else BLUE
+        if name in added:
+            plus = {"boxstyle": "circle,pad=0.12", "fc": "white", "ec": GREY}
+            axes.text(left, y - step / 2, "+", color=GREY, size=9, ha="center", va="center", bbox=plus, zorder=5)
         box(axes, left, y, name.removeprefix("block: "), colour, width=2.4, height=0.34)
         axes.text(left + 1.6, y, str(shape), va="center", size=10, family="monospace")
         axes.text(7.4, y, f"{count:,}" if count else "", ha="right", va="center", size=9, color=GREY)
