@@ -11,6 +11,7 @@ import yaml
 
 from shared.course import ROOT, chapter_notebook, chapters, notebooks
 from shared.environment import OLDEST_PYTHON
+from shared.tests.mutate import FAULTS, with_fault
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```\n(.*?)```", README, flags=re.S) for line in block.strip().splitlines()]
@@ -157,3 +158,11 @@ def test_the_tests_do_not_see_the_settings_of_who_runs_them():
 def test_all_notebooks_are_found():
     on_disk = {p for p in ROOT.glob("*/*.ipynb") if not p.parent.name.startswith(".")}
     assert set(notebooks()) == on_disk
+
+
+@pytest.mark.parametrize("chapter", sorted(FAULTS))
+def test_every_fault_of_the_mutation_table_still_fits_the_code(chapter):
+    """Running them takes minutes (python3 -m shared.tests.mutate); that each can still be put in is quick to see."""
+    assert len(FAULTS[chapter]) >= 10
+    for _, old, new in FAULTS[chapter]:
+        with_fault(chapter_notebook(chapter), old, new)
