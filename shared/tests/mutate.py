@@ -90,6 +90,25 @@ FAULTS = {
         ("keeps the first tokens of the context", "idx[:, -context_size:]", "idx[:, :context_size]"),
         ("gradients recorded while writing", "@torch.no_grad()\n", ""),
     ],
+    "ch05_pretraining": [
+        ("special token read as text", 'tokenizer.encode(text, allowed_special={"<|endoftext|>"})], dtype', "tokenizer.encode(text, disallowed_special=())], dtype"),
+        ("ids as floats", "dtype=torch.int64)", "dtype=torch.float32)"),
+        ("batch decoded as one text", "if token_ids.ndim > 1 and token_ids.shape[0] != 1:", "if False:"),
+        ("windows counted without their target", "if n_tokens > context_length else 0", "if n_tokens > context_length + 1 else 0"),
+        ("full batches not asked for", "rows // batch_size if drop_last else", "-(-rows // batch_size) if drop_last else"),
+        ("CPU before CUDA", 'return torch.device("cuda")', 'return torch.device("cpu")'),
+        ("any Apple GPU trusted", 'if agrees_with_cpu("mps"):', "if True:"),
+        ("mode not restored", "model.train(was_training)", "model.train()"),
+        ("dropout while measuring", "    model.eval()\n", "    model.train()\n"),
+        ("mean of batch means", "total += n * loss_fn", "total += loss_fn"),
+        ("ignored targets counted", "n = (target_batch != -100).sum().item()", "n = target_batch.numel()"),
+        ("one batch too many", "if number == num_batches:", "if number > (num_batches or 1e9):"),
+        ("gradients not zeroed", "            optimizer.zero_grad()\n", ""),
+        ("step before the gradients", "            loss.backward()\n            optimizer.step()\n", "            optimizer.step()\n            loss.backward()\n"),
+        ("rows counted as tokens", "tokens_seen += input_batch.numel()", "tokens_seen += len(input_batch)"),
+        ("measured one step late", "if eval_freq and global_step % eval_freq == 0:", "if eval_freq and global_step % eval_freq == 1:"),
+        ("losses swapped", "val_losses.append(val_loss)", "val_losses.append(train_loss)"),
+    ],
 }  # fmt: skip
 
 

@@ -304,16 +304,18 @@ def test_every_import_is_a_declared_dependency():
 
 
 def test_nothing_is_required_without_use():
-    """A package may wait for its chapter only until that chapter exists."""
+    """A package may wait for its chapter or section only until that exists."""
     used = {IMPORT_NAMES.get(name, name) for name in imported_modules()} | COMMANDS | DATA_ONLY
-    existing = {int(name[2:4]) for name in chapters() if name.startswith("ch")}
+    existing = {str(int(name[2:4])) for name in chapters() if name.startswith("ch")}
+    headings = "\n".join(source for path in BOOKS for source in cells(path, "markdown"))
+    existing |= set(re.findall(r"^## (\d+\.\d+)", headings, flags=re.M))
     for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines():
         if "==" not in line:
             continue
         name, comment = line.split("==")[0], line.partition("#")[2]
         assert comment.strip(), f"{name}: a word on what it is for"
-        waits = re.search(r"from chapter (\d+)", comment)
-        assert name in used or (waits and int(waits[1]) not in existing), f"{name} is required, but nothing uses it"
+        waits = re.search(r"from (?:chapter|section) ([\d.]+\d|\d+)", comment)
+        assert name in used or (waits and waits[1] not in existing), f"{name} is required, but nothing uses it"
 
 
 def test_no_tensorflow():
