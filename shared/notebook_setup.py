@@ -10,7 +10,9 @@ from shared import assets, environment
 from shared.course import ROOT, scale
 
 # What the tests need and a reader on Colab does not; and what must stay as Colab has it.
-_NOT_ON_COLAB = frozenset("torch transformers jupyterlab ipykernel pytest pytest-xdist nbval nbclient ruff playwright".split())
+_NOT_ON_COLAB = frozenset(
+    "torch transformers jupyterlab ipykernel pytest pytest-xdist nbval nbclient ruff playwright".split()
+)
 
 
 def absent_packages():

@@ -229,7 +229,7 @@ def test_no_code_is_left_in_comments(path):
 
 def numbers_in(text):
     """Numbers of three digits or more, or with decimals, thousands separators removed."""
-    found = re.findall(r"(?<![\w.\-/])\d[\d,_]*(?:\.\d+)?(?![\w/])", text)
+    found = re.findall(r"(?<![\w./])\d[\d,_]*(?:\.\d+)?(?![\w/])", text)
     plain = [number.rstrip(",").replace(",", "").replace("_", "") for number in found]
     return {number for number in plain if len(number.replace(".", "")) >= 3 or "." in number}
 
