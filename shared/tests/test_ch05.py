@@ -51,6 +51,10 @@ def test_text_and_ids_round_trip(ch05, gpt2, text):
     assert ch05.token_ids_to_text(ids, gpt2) == ch05.token_ids_to_text(ids[0], gpt2) == text
 
 
+def test_the_end_of_text_sign_is_the_special_token(ch05, gpt2):
+    assert ch05.text_to_token_ids("<|endoftext|>", gpt2).tolist() == [[50_256]]
+
+
 def test_a_batch_is_no_text(ch05, gpt2):
     with pytest.raises(ValueError, match=r"shape \(2, 3\)"):
         ch05.token_ids_to_text(torch.ones(2, 3, dtype=torch.int64), gpt2)
@@ -189,7 +193,7 @@ def test_log_samples_and_history(ch05, gpt2):
     assert [int(epoch) for epoch, *_ in lines] == [step // steps + 1 for step in measured]
     assert tokens_seen == [(step + 1) * 4 * 16 for step in measured]
     assert [f"{loss:.3f}" for loss in train_losses] == [line[2] for line in lines]
-    assert len(val_losses) == len(lines)
+    assert [f"{loss:.3f}" for loss in val_losses] == [line[3] for line in lines] and val_losses != train_losses
     samples = [line for line in log.splitlines() if line.startswith("The keeper")]
     assert len(samples) == 2 and model.training
 
