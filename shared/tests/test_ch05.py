@@ -238,3 +238,49 @@ def test_plots_say_what_they_show(ch05):
     (axes,) = ch05.plot_perplexity([10, 100, 200], losses, losses).axes
     assert axes.lines[0].get_ydata().tolist() == pytest.approx([math.exp(loss) for loss in losses])
     assert axes.get_yscale() == "log" and axes.get_title() == "Perplexity over Training"
+
+
+# The real model: the notebook asserts these at full scale only, and the tests run it at small ------------
+
+
+@pytest.fixture(scope="module")
+def full_model(ch05):
+    torch.manual_seed(123)
+    return ch05.GPTModel({**ch05.GPT_CONFIG_124M, "context_length": 256})
+
+
+def test_figures_of_the_untrained_model(ch05, gpt2, full_model):
+    inputs = torch.tensor([[16833, 3626, 6100], [40, 1107, 588]])
+    targets = torch.tensor([[3626, 6100, 345], [1107, 588, 11311]])
+    with ch05.eval_mode(full_model):
+        loss = ch05.calc_loss_batch(inputs, targets, full_model, "cpu").item()
+        probabilities = full_model(inputs).softmax(dim=-1)
+        ids = ch05.generate_text_simple(full_model, ch05.text_to_token_ids("Every effort moves you", gpt2), 10, 256)
+    assert loss == pytest.approx(10.7940, abs=1e-4) and math.exp(loss) == pytest.approx(48_725.82, abs=2)
+    assert probabilities.argmax(dim=-1).tolist() == [[16657, 339, 42826], [49906, 29669, 41751]]
+    true_next = probabilities.gather(-1, targets.unsqueeze(-1)).flatten()
+    want = torch.tensor([7.4541e-05, 3.1061e-05, 1.1563e-05, 1.0337e-05, 5.6776e-05, 4.7559e-06])
+    torch.testing.assert_close(true_next, want, rtol=1e-3, atol=0)
+    assert ids[0, 4:].tolist() == [34245, 5139, 2492, 25405, 17434, 17853, 5308, 3398, 13174, 43071]
+
+
+def test_losses_before_training_and_first_lines_of_the_log(ch05, gpt2, full_model, verdict, capsys):
+    """One of the ten epochs: the known losses of steps 0 and 5, and the first sample. CPU."""
+    split = int(0.9 * len(verdict))
+    train_loader = ch05.create_dataloader_v1(verdict[:split], 2, 256, 256, shuffle=True, drop_last=True)
+    val_loader = ch05.create_dataloader_v1(verdict[split:], 2, 256, 256, shuffle=False, drop_last=False)
+    torch.manual_seed(123)
+    with ch05.eval_mode(full_model):
+        before = [ch05.calc_loss_loader(loader, full_model, "cpu") for loader in (train_loader, val_loader)]
+    assert before == pytest.approx([10.98758347829183, 10.98110580444336], abs=1e-4)
+
+    torch.manual_seed(123)
+    model = ch05.GPTModel({**ch05.GPT_CONFIG_124M, "context_length": 256})
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0004, weight_decay=0.1, fused=True)
+    train_losses, val_losses, seen = ch05.train_model_simple(
+        model, train_loader, val_loader, optimizer, "cpu", 1, 5, 5, "Every effort moves you", gpt2
+    )
+    assert [round(loss, 3) for loss in train_losses] == [9.781, 8.111]
+    assert [round(loss, 3) for loss in val_losses] == [9.933, 8.339]
+    assert seen == [512, 3_072]
+    assert capsys.readouterr().out.splitlines()[-1].rstrip() == "Every effort moves you,,,,,,,,,,,,."
