@@ -752,8 +752,10 @@ class GPTModel(nn.Module):
         self.drop_emb = nn.Dropout(cfg["drop_rate"])
         self.trf_blocks = nn.Sequential(*[TransformerBlock(cfg) for _ in range(cfg["n_layers"])])
         self.final_norm = LayerNorm(cfg["emb_dim"])
-        self.out_head = nn.Linear(cfg["emb_dim"], cfg["vocab_size"], bias=False)
-        if cfg.get("tie_weights", False):
+        tied = cfg.get("tie_weights", False)
+        # No memory for a matrix that is replaced at once.
+        self.out_head = nn.Linear(cfg["emb_dim"], cfg["vocab_size"], bias=False, device="meta" if tied else None)
+        if tied:
             self.out_head.weight = self.tok_emb.weight
             # An embedding starts with numbers far too large for an output layer; GPT-2's own start is 0.02.
             nn.init.normal_(self.tok_emb.weight, std=0.02)

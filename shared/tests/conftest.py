@@ -39,6 +39,14 @@ def ch02():
 
 
 @pytest.fixture(scope="session")
+def ch05():
+    """The code of chapters 2 to 5 as a module."""
+    from shared.carry import load_chapter
+
+    return load_chapter("ch05_pretraining")
+
+
+@pytest.fixture(scope="session")
 def gpt2(vocabulary):
     """tiktoken's GPT-2 tokenizer."""
     import tiktoken

@@ -3,7 +3,7 @@
     python3 -m shared.tests.mutate ch02_text_data
 
 For every fault the chapter's notebook is run with the fault in its carried cell (its own check cells are the
-first judge), and then the chapter's test file (the second). A fault that neither notices is printed as
+first judge), and then the chapter's test files (the second). A fault that neither notices is printed as
 SURVIVED and makes the exit status 1. Not part of the tests: it takes minutes.
 """
 
@@ -79,7 +79,7 @@ FAULTS = {
         ("no positions", "self.tok_emb(in_idx) + self.pos_emb(positions)", "self.tok_emb(in_idx) + 0 * self.pos_emb(positions)"),
         ("no dropout on the embeddings", "x = self.drop_emb(self.tok_emb", "x = (self.tok_emb"),
         ("no final norm", "x = self.final_norm(self.trf_blocks(x))", "x = self.trf_blocks(x)"),
-        ("head with bias", 'nn.Linear(cfg["emb_dim"], cfg["vocab_size"], bias=False)', 'nn.Linear(cfg["emb_dim"], cfg["vocab_size"])'),
+        ("head with bias", 'nn.Linear(cfg["emb_dim"], cfg["vocab_size"], bias=False, device', 'nn.Linear(cfg["emb_dim"], cfg["vocab_size"], bias=True, device'),
         ("one block shared by all layers", "*[TransformerBlock(cfg) for _ in range(cfg[\"n_layers\"])]", "*[TransformerBlock(cfg)] * cfg[\"n_layers\"]"),
         ("head created before the blocks", "self.final_norm = LayerNorm(cfg[\"emb_dim\"])\n", "self.final_norm = LayerNorm(cfg[\"emb_dim\"])\n        nn.Linear(2, 2)\n"),
         ("tied weights copied", "self.out_head.weight = self.tok_emb.weight", "self.out_head.weight = nn.Parameter(self.tok_emb.weight.detach().clone())"),
@@ -103,11 +103,38 @@ FAULTS = {
         ("mean of batch means", "total += n * loss_fn", "total += loss_fn"),
         ("ignored targets counted", "n = (target_batch != -100).sum().item()", "n = target_batch.numel()"),
         ("one batch too many", "if number == num_batches:", "if number > (num_batches or 1e9):"),
-        ("gradients not zeroed", "            optimizer.zero_grad()\n", ""),
+        ("gradients not zeroed", "            optimizer.zero_grad()\n            loss = calc", "            loss = calc"),
         ("step before the gradients", "            loss.backward()\n            optimizer.step()\n", "            optimizer.step()\n            loss.backward()\n"),
-        ("rows counted as tokens", "tokens_seen += input_batch.numel()", "tokens_seen += len(input_batch)"),
+        ("rows counted as tokens", "            tokens_seen += input_batch.numel()", "            tokens_seen += len(input_batch)"),
         ("measured one step late", "if eval_freq and global_step % eval_freq == 0:", "if eval_freq and global_step % eval_freq == 1:"),
         ("losses swapped", "val_losses.append(val_loss)", "val_losses.append(train_loss)"),
+        ("temperature multiplied", "torch.softmax(shifted / temperature, dim=-1)", "torch.softmax(shifted * temperature, dim=-1)"),
+        ("tiny temperature overflows", "shifted = logits - logits.amax(dim=-1, keepdim=True)", "shifted = logits"),
+        ("k + 1 kept", "logits.topk(min(k, logits.shape[-1]), dim=-1)", "logits.topk(min(k + 1, logits.shape[-1]), dim=-1)"),
+        ("large k not clamped", "logits.topk(min(k, logits.shape[-1]), dim=-1)", "logits.topk(k, dim=-1)"),
+        ("top-p leaves out the token that reaches p", "torch.where(likelier < p, ranked, 0.0)", "torch.where(ranked.cumsum(dim=-1) < p, ranked, 0.0)"),
+        ("top-p not rescaled", "kept / kept.sum(dim=-1, keepdim=True))", "kept)"),
+        ("top-p before the temperature", "    probabilities = softmax_with_temperature(logits, temperature)         # (B, V)\n    if top_p is not None:\n        probabilities = keep_top_p(probabilities, top_p)\n", "    if top_p is not None:\n        logits = keep_top_p(torch.softmax(logits, dim=-1), top_p).log()\n    probabilities = softmax_with_temperature(logits, temperature)\n"),
+        ("cached positions begin at 0", "model.pos_emb.weight[start:end]                     # (B, T, D)\n    for", "model.pos_emb.weight[: end - start]\n    for"),
+        ("new tokens see the future", "if ids.shape[1] > 1 else None", "if False else None"),
+        ("cache forgets its length", "    cache.length = end\n", "    cache.length = ids.shape[1]\n"),
+        ("keys and values swapped in the cache", "stored[0, :, :, start:end], stored[1, :, :, start:end] = keys, values", "stored[1, :, :, start:end], stored[0, :, :, start:end] = keys, values"),
+        ("cache used past the context", "if cache is None or idx.shape[1] > context_size:", "if cache is None:"),
+        ("one end ends all", "if ended.all():\n                    break\n            idx", "if ended.any():\n                    break\n            idx"),
+        ("ended text goes on", "newest = newest.masked_fill(ended, eos_id)", "newest = newest"),
+        ("generate in training mode", "    with eval_mode(model):\n        for _ in range(max_new_tokens):", "    with torch.no_grad():\n        for _ in range(max_new_tokens):"),
+        ("beams not reordered", "torch.cat([beams[row], newest", "torch.cat([beams.expand(len(row), -1) if len(beams) != len(row) else beams, newest"),
+        ("length penalty ignored", "scores / lengths.clamp(min=1) ** length_penalty", "scores / lengths.clamp(min=1) ** 0"),
+        ("batches used are not skipped", "for _ in range(progress.batch):", "for _ in range(0):"),
+        ("random numbers not put back", "    if progress.batch:\n        set_random_state(now)\n", ""),
+        ("optimizer state not restored", "optimizer.load_state_dict(checkpoint[\"optimizer_state_dict\"])", "pass"),
+        ("checkpoint written in place", 'part = f"{path}.part"', "part = path"),
+        ("heads not compared", "if heads[0] != heads[1]:", "if False:"),
+        ("matrices not transposed", "if transposed else shape", "if False else shape"),
+        ("left-over arrays accepted", "    if given:\n        raise", "    if False:\n        raise"),
+        ("head copied", "gpt.out_head.weight = gpt.tok_emb.weight", "gpt.out_head.weight = torch.nn.Parameter(gpt.tok_emb.weight.detach().clone())"),
+        ("norms swapped", '(("ln_1", block.norm1), ("ln_2", block.norm2))', '(("ln_1", block.norm2), ("ln_2", block.norm1))'),
+        ("exported with exact GELU", '"activation_function": "gelu_new"', '"activation_function": "gelu"'),
     ],
 }  # fmt: skip
 
@@ -156,7 +183,8 @@ def main(chapter):
             notebook.write_text(json.dumps(with_fault(chapter_notebook(chapter), old, new)), encoding="utf-8")
             cell = first_failing_cell(notebook, env)
             pytest = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-            command = [*pytest, f"shared/tests/test_{number}.py"]
+            files = sorted(path.relative_to(copy) for path in (copy / "shared" / "tests").glob(f"test_{number}*.py"))
+            command = [*pytest, *map(str, files)]
             tests = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, timeout=600)
             lines = tests.stdout.splitlines()
             failed = [line.split(" - ")[0] for line in lines if line.startswith(("FAILED", "ERROR"))]

@@ -22,13 +22,6 @@ TINY = {
 LINE = "The keeper lit the lamp and the tide came in. " * 8
 
 
-@pytest.fixture(scope="module")
-def ch05():
-    from shared.carry import load_chapter
-
-    return load_chapter("ch05_pretraining")
-
-
 @pytest.fixture
 def model(ch05):
     torch.manual_seed(3)
@@ -126,6 +119,15 @@ def test_measuring_leaves_the_mode_and_uses_no_dropout(ch05, model, training):
     assert model.training is training and torch.is_grad_enabled()
 
 
+def test_parts_get_back_the_mode_that_each_had(ch05, model):
+    model.train()
+    model.trf_blocks[0].eval()
+    with ch05.eval_mode(model):
+        assert not any(part.training for part in model.modules())
+    assert not any(part.training for part in model.trf_blocks[0].modules())
+    assert model.training and model.trf_blocks[1].drop_shortcut.training
+
+
 # Sizes and devices ---------------------------------------------------------------------------------------
 
 
@@ -218,6 +220,21 @@ def test_each_step_is_one_of_plain_adamw(ch05, gpt2):
         optimizer.step()
     for got, want in zip(model.parameters(), other.parameters()):
         torch.testing.assert_close(got, want)
+
+
+def test_a_watcher_sees_every_measurement(ch05, gpt2, capsys):
+    torch.manual_seed(1)
+    loader = ch05.create_dataloader_v1(LINE, 4, 16, 3, shuffle=True)
+    model = ch05.GPTModel(TINY)
+    seen = []
+    history = ch05.train_model_simple(
+        model, loader, loader, torch.optim.AdamW(model.parameters()), "cpu", 1, 4, 1, "The keeper", gpt2,
+        watch=lambda tokens, train_losses, val_losses: seen.append(
+            (list(tokens), list(train_losses), list(val_losses))
+        ),
+    )  # fmt: skip
+    assert [len(tokens) for tokens, _, _ in seen] == list(range(1, len(history[0]) + 1)) and len(seen) > 1
+    assert seen[-1] == (history[2], history[0], history[1])
 
 
 def test_training_without_a_batch_is_refused(ch05, gpt2, model):

@@ -6,11 +6,24 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
+import torch
 
-from shared.widgets import attention_explorer, mask_stepper, size_explorer, svg, tokenizer_explorer, window_explorer
+from shared.widgets import (
+    ask_box,
+    attention_explorer,
+    live_losses,
+    mask_stepper,
+    sampling_explorer,
+    size_explorer,
+    svg,
+    tokenizer_explorer,
+    window_explorer,
+)
 from shared.widgets.attention import MOST_TOKENS as MOST_ATTENDED
 from shared.widgets.attention import draw_attention
+from shared.widgets.live import draw_losses
 from shared.widgets.masking import AFTER, BEFORE, draw_step, table_at
+from shared.widgets.sampling import broken_lines, summarize
 from shared.widgets.tokens import MOST_TOKENS, draw_tokens, token_rows
 from shared.widgets.windows import batch_rows, describe_windows, draw_windows, row_starts
 
@@ -220,3 +233,161 @@ def test_size_explorer_shows_the_measured_counts_and_refuses_widths_that_do_not_
     explorer.controls["n_heads"].value = 5
     assert texts_of(explorer.picture.value) == ["a width of 768 cannot be shared out among 5 heads"]
     assert "cannot be shared out" in explorer.describe(**explorer.values())
+
+
+# Sampling explorer ---------------------------------------------------------------------------------------
+
+
+class Sampler:
+    """A model of 40 tokens that counts how often it is asked, and the chapter's stages."""
+
+    def __init__(self, ch05):
+        self.ch05, self.read_calls, self.written = ch05, 0, []
+
+    def read(self, text):
+        self.read_calls += 1
+        if not text:
+            raise ValueError("an empty prompt")
+        return torch.randn(40, generator=torch.Generator().manual_seed(len(text)))
+
+    def stages(self, logits, temperature, top_k, top_p):
+        kept = logits if top_k is None else self.ch05.keep_top_k(logits, top_k)
+        scaled = self.ch05.softmax_with_temperature(kept, temperature or 1e-3)
+        return {"model": logits.softmax(dim=-1), "top-p": self.ch05.keep_top_p(scaled, top_p)}
+
+    def write(self, text, temperature, top_k, top_p, seed):
+        if not text:
+            raise ValueError("an empty prompt")
+        self.written.append((text, temperature, top_k, top_p, seed))
+        return f"{text} goes on ({seed})"
+
+    def explorer(self, prompt="Hello"):
+        return sampling_explorer(self.read, self.stages, self.write, lambda ids: f"<t{ids[0]}>", prompt)
+
+
+def test_a_slider_asks_the_model_no_second_time(ch05):
+    sampler = Sampler(ch05)
+    explorer = sampler.explorer()
+    asked, writings = sampler.read_calls, len(sampler.written)
+    assert asked == 1 and writings == 1
+    for name, value in (("temperature", 0.0), ("temperature", 5.0), ("top_k", 1), ("top_k", 0), ("top_p", 0.05)):
+        before = explorer.picture.value
+        explorer.controls[name].value = value
+        assert explorer.picture.value != before
+    assert sampler.read_calls == asked and len(sampler.written) == writings
+    explorer.controls["text"].value = "Another prompt"
+    assert sampler.read_calls == asked + 1
+
+
+def test_what_is_shown_is_what_is_left(ch05):
+    sampler = Sampler(ch05)
+    explorer = sampler.explorer()
+    explorer.controls["top_k"].value, explorer.controls["top_p"].value = 3, 1.0
+    words = texts_of(explorer.picture.value)
+    assert "40 possible" in words and "3 possible" in words
+    logits = sampler.read("Hello")
+    assert f"<t{logits.argmax().item()}>" in words
+    kept = logits.topk(3).values.softmax(dim=-1)
+    entropy = -(kept * kept.log()).sum().item()
+    assert f"entropy {entropy:.2f} nats" in words and f"{kept[0].item():.3f}" in words
+    assert words.count("0") == 9      # of 12 tokens with a bar, nine are out
+
+
+def test_the_button_writes_and_a_slider_marks_the_text_as_old(ch05):
+    sampler = Sampler(ch05)
+    explorer = sampler.explorer()
+    assert "Hello goes on (123)" in texts_of(explorer.picture.value)
+    explorer.controls["seed"].value = 7
+    assert any("press the button" in text for text in texts_of(explorer.picture.value))
+    explorer.button.click()
+    assert "Hello goes on (7)" in texts_of(explorer.picture.value)
+    assert sampler.written[-1] == ("Hello", 1.0, 25, 0.9, 7)
+    assert "written: Hello goes on (7)" in explorer._repr_mimebundle_()["text/plain"]
+
+
+def test_an_empty_prompt_is_said_not_raised(ch05):
+    explorer = Sampler(ch05).explorer()
+    explorer.controls["text"].value = ""
+    assert texts_of(explorer.picture.value) == ["an empty prompt"]
+    explorer.button.click()
+    assert explorer._repr_mimebundle_()["text/plain"] == "an empty prompt"
+
+
+def test_the_top_k_slider_reaches_all(ch05):
+    sampler = Sampler(ch05)
+    explorer = sampler.explorer()
+    explorer.controls["top_k"].index = len(explorer.controls["top_k"].options) - 1      # as a front end moves it
+    explorer.controls["top_p"].value = 1.0
+    explorer.button.click()
+    assert sampler.written[-1][2] is None and texts_of(explorer.picture.value).count("40 possible") == 2
+
+
+def test_odd_texts_and_odd_logits(ch05):
+    sampler = Sampler(ch05)
+    explorer = sampler.explorer("a\x00b\x1b  c")
+    assert any("␀" in text for text in texts_of(explorer.picture.value))
+    sampler.read = lambda text: torch.full((40,), math.nan)
+    assert "NaN" in texts_of(sampler.explorer().picture.value)[0]
+
+
+def test_summary_of_a_choice():
+    assert summarize(torch.tensor([0.25, 0.25, 0.25, 0.25, 0.0])) == (pytest.approx(math.log(4)), 4)
+    assert summarize(torch.tensor([1.0, 0.0])) == (0.0, 1)
+
+
+@pytest.mark.parametrize("text", ["", "word " * 60, "x" * 400, "a\n\nb " * 30])
+def test_broken_lines_lose_nothing_but_spaces(text):
+    lines = broken_lines(text, 50)
+    assert all(len(line) <= 50 for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+
+
+# Box to ask in, live plot --------------------------------------------------------------------------------
+
+
+def test_the_box_keeps_every_answer_and_escapes_it():
+    box = ask_box(lambda prompt: f" <{prompt}>", "a & b")
+    box.prompt.value = "second"
+    box.button.click()
+    assert "a &amp; b" in box.answers.value and "&lt;second&gt;" in box.answers.value
+    assert box._repr_mimebundle_()["text/plain"] == "a & b -> <a & b>\nsecond -> <second>"
+
+
+def test_the_box_says_what_was_wrong_with_a_prompt():
+    def answer(prompt):
+        raise ValueError("at least one token")
+
+    assert "[at least one token]" in ask_box(answer, "").answers.value
+
+
+def test_live_plot_is_drawn_once_and_then_updated(monkeypatch):
+    from shared.widgets import live
+
+    shown = []
+
+    class Handle:
+        def update(self, picture):
+            shown.append(("update", picture.data))
+
+    def display(picture, display_id):
+        shown.append(("display", picture.data))
+        return Handle()
+
+    monkeypatch.setattr(live, "display", display)
+    watch = live_losses()
+    for n in (1, 2, 3):
+        watch([100 * step for step in range(1, n + 1)], [9.0, math.inf, 2.5][:n], [9.5, 7.0, math.nan][:n])
+    assert [kind for kind, _ in shown] == ["display", "update", "update"]
+    assert 'alt="The losses so far; the latest: training 2.500, validation nan."' in shown[-1][1]
+    live_losses(on=False)([1], [1.0], [1.0])
+    assert len(shown) == 3
+
+
+def test_lines_of_the_live_plot_lie_inside_and_fall_with_the_loss():
+    picture = ET.fromstring(draw_losses([10, 20, 40], {"training": [8.0, 4.0, 0.0], "validation": [8.0, 8.0, 8.0]}))
+    lines = [line.get("points").split() for line in picture.iter("{http://www.w3.org/2000/svg}polyline")][3:]
+    (training, validation) = ([tuple(map(float, point.split(","))) for point in line] for line in lines)
+    assert training[0] == validation[0] and training[2][1] > training[1][1] > training[0][1]
+    assert training[1][0] - training[0][0] == pytest.approx((training[2][0] - training[1][0]) / 2, abs=0.2)
+    assert all(0 <= x <= float(picture.get("width")) and 0 <= y <= float(picture.get("height")) for x, y in training)
+    draw_losses([], {"training": [], "validation": []})

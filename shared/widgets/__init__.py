@@ -5,17 +5,25 @@ it. Where no front end shows widgets (a stored notebook, a test, a page on the w
 picture for the starting values.
 """
 
+from shared.widgets.ask import ask_box
 from shared.widgets.attention import attention_explorer
 from shared.widgets.explorer import Explorer
+from shared.widgets.live import live_losses
 from shared.widgets.masking import mask_stepper
+from shared.widgets.sampling import sampling_explorer
+from shared.widgets.schedule import schedule_explorer
 from shared.widgets.size import size_explorer
 from shared.widgets.tokens import tokenizer_explorer
 from shared.widgets.windows import window_explorer
 
 __all__ = [
     "Explorer",
+    "ask_box",
     "attention_explorer",
+    "live_losses",
     "mask_stepper",
+    "sampling_explorer",
+    "schedule_explorer",
     "size_explorer",
     "tokenizer_explorer",
     "window_explorer",

@@ -25,6 +25,12 @@ def rectangle(x, y, width, height, fill, stroke="none", dashed=False):
     )
 
 
+def line(points, colour, width=1):
+    """A line through points (x, y)."""
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}"/>'
+
+
 def picture(width, height, parts):
     """A whole SVG picture on white ground, so that it can be read on a dark page too."""
     return (

@@ -1,0 +1,171 @@
+"""Times chapter 5: its whole training run, and generation with and without the key-value cache.
+
+    COURSE_DATA=folder python3 -m shared.tests.bench_ch05 train       the ten epochs on The Verdict, twice: as the
+                                                       chapter does it, and step by step with unfused AdamW
+    python3 -m shared.tests.bench_ch05 generate        200 tokens of the 124M model: plain, cached, transformers
+    python3 -m shared.tests.bench_ch05 load            random weights of all four sizes: memory, time, logits (13 GB)
+"""
+
+import contextlib
+import io
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import torch
+
+from shared.assets import fetch, use_offline_vocabulary
+from shared.carry import load_chapter
+from shared.course import ROOT
+from shared.tests.bench_ch04 import step_by_step
+
+
+def train():
+    """Minutes of the chapter's training run and of the same run written step by step; and whether their logs agree."""
+    use_offline_vocabulary()
+    import tiktoken
+
+    ch05 = load_chapter("ch05_pretraining")
+    tokenizer = tiktoken.get_encoding("gpt2")
+    story = fetch("the-verdict.txt").read_text()
+    split = int(0.9 * len(story))
+    logs = []
+    for name in ("as in the chapter", "step by step"):
+        torch.manual_seed(123)
+        train_loader = ch05.create_dataloader_v1(story[:split], 2, 256, 256, shuffle=True, drop_last=True)
+        val_loader = ch05.create_dataloader_v1(story[split:], 2, 256, 256, shuffle=False, drop_last=False)
+        torch.manual_seed(123)
+        model = ch05.GPTModel({**ch05.GPT_CONFIG_124M, "context_length": 256})
+        state = torch.get_rng_state()
+        if name == "step by step":
+            model = step_by_step(ch05, model, drop_rate=0.1)
+            torch.set_rng_state(state)
+        optimizer = torch.optim.AdamW(model.parameters(), 0.0004, weight_decay=0.1, fused=name != "step by step")
+        start = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()):
+            losses = ch05.train_model_simple(
+                model, train_loader, val_loader, optimizer, "cpu", 10, 5, 5, "Every effort moves you", tokenizer
+            )
+        print(f"{name}: {(time.perf_counter() - start) / 60:.1f} minutes", flush=True)
+        logs.append(torch.tensor(losses[:2]))
+        del model, optimizer
+    print(f"largest difference between the 36 losses of the two logs: {(logs[0] - logs[1]).abs().max().item():.1e}")
+
+
+def gpt2_pair(config):
+    """The same random weights in a GPT-2 of transformers and in the course's model, both in eval mode."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    ch05 = load_chapter("ch05_pretraining")
+    torch.manual_seed(123)
+    theirs = GPT2LMHeadModel(GPT2Config(**config)).eval()
+    params = {}
+    with tempfile.TemporaryDirectory() as folder:
+        theirs.save_pretrained(folder)
+        settings, params = ch05.read_gpt2(folder)
+        ours = ch05.GPTModel(ch05.config_of(settings)).eval()
+        ch05.load_weights_into_gpt(ours, params)
+    return ch05, ours, theirs
+
+
+def generate(new_tokens=200, runs=3):
+    """Tokens per second of the 124M model after a prompt of 8 tokens: plain, cached, and transformers' (cached)."""
+    ch05, ours, theirs = gpt2_pair({})
+    prompt = torch.randint(0, 50_257, (1, 8))
+    ways = {
+        "plain": lambda: ch05.generate(ours, prompt, new_tokens, 1024, use_cache=False),
+        "cached": lambda: ch05.generate(ours, prompt, new_tokens, 1024),
+        "transformers": lambda: theirs.generate(
+            prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=new_tokens, min_new_tokens=new_tokens,
+            do_sample=False, use_cache=True, pad_token_id=50_256,
+        ),
+    }  # fmt: skip
+    times, tokens = {name: [] for name in ways}, {}
+    for _ in range(runs):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            tokens[name] = way()
+            times[name].append(time.perf_counter() - start)
+    speeds = {name: new_tokens / statistics.median(seconds) for name, seconds in times.items()}
+    for name, speed in speeds.items():
+        print(f"{name:13} {speed:5.1f} tokens/s, seconds {', '.join(f'{value:.1f}' for value in times[name])}")
+    same = [torch.equal(tokens["cached"], tokens[name]) for name in ("plain", "transformers")]
+    ratios = [speeds["cached"] / speeds[name] for name in ("plain", "transformers")]
+    print(f"cached: {ratios[0]:.1f} x plain, {ratios[1]:.2f} x transformers")
+    print(f"same tokens as plain: {same[0]}, as transformers: {same[1]}")
+
+
+# Prints: peak of the memory that belongs to the process alone, in parts of the float32 weights; seconds; and the
+# largest difference of the logits from those in a file, if one is named.
+MEASURE_LOADING = f"""
+import sys, threading, time
+sys.path.insert(0, {str(ROOT)!r})
+import torch
+from shared.carry import load_chapter
+from shared.course import ROOT
+ch05 = load_chapter("ch05_pretraining")
+
+def anonymous():
+    for line in open("/proc/self/status", encoding="utf-8"):
+        if line.startswith("RssAnon"):
+            return 1024 * int(line.split()[1])
+
+torch.nn.functional.linear(torch.rand(64, 64), torch.rand(64, 64))      # starts the threads
+before, peak, done, start = anonymous(), 0, False, time.perf_counter()
+
+def watch():
+    global peak
+    while not done:
+        peak = max(peak, anonymous())
+        time.sleep(0.001)
+
+thread = threading.Thread(target=watch)
+thread.start()
+settings, params = ch05.read_gpt2(sys.argv[1])
+model = ch05.GPTModel(ch05.config_of(settings)).eval()
+ch05.load_weights_into_gpt(model, params)
+done, seconds = True, time.perf_counter() - start
+thread.join()
+weights = sum(4 * parameter.numel() for parameter in model.parameters())
+difference = 0.0
+if len(sys.argv) > 2:
+    ids, logits = torch.load(sys.argv[2], weights_only=True)
+    with torch.no_grad():
+        difference = ((model(ids) - logits).abs().max() / logits.abs().max()).item()
+print(f"{{(peak - before) / weights:.3f}} {{seconds:.1f}} {{difference:.1e}}")
+"""
+
+WRITE_RANDOM = """
+import sys, torch
+from transformers import GPT2Config, GPT2LMHeadModel
+folder, width, layers, heads = sys.argv[1], *map(int, sys.argv[2:])
+torch.manual_seed(2)
+model = GPT2LMHeadModel(GPT2Config(n_embd=width, n_layer=layers, n_head=heads)).eval()
+ids = torch.randint(0, 50257, (1, 32))
+with torch.no_grad():
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            parameter.add_(0.05 * torch.randn_like(parameter))      # biases are 0 in a new model
+    torch.save((ids, model(ids).logits), folder + "/logits.pth")
+model.save_pretrained(folder, max_shard_size="20GB")
+"""
+
+
+def load():
+    """All four published layouts with random weights: memory, seconds, and the logits against transformers'."""
+    for size, layout in {"124M": (768, 12, 12), "355M": (1024, 24, 16), "774M": (1280, 36, 20),
+                         "1558M": (1600, 48, 25)}.items():  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run([sys.executable, "-c", WRITE_RANDOM, folder, *map(str, layout)], check=True,
+                           capture_output=True)  # fmt: skip
+            command = [sys.executable, "-c", MEASURE_LOADING, folder, f"{folder}/logits.pth"]
+            run = subprocess.run(command, check=True, capture_output=True, text=True)
+            peak, seconds, difference = run.stdout.split()
+            print(f"{size:6} peak {peak} x the float32 weights, {seconds} s, logits differ by {difference} of the "
+                  "largest", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    {"train": train, "generate": generate, "load": load}[sys.argv[1]]()
