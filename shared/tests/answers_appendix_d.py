@@ -9,6 +9,8 @@ def lr_wsd(step, total, warmup, decay, initial, peak, low, start=None, steps=Non
     start = total - decay if start is None else start
     if step < warmup:
         return initial + step * (peak - initial) / warmup
+    if step >= total:
+        return low
     if step < start or not decay:
         return peak
     return peak - (peak - low) * (step - start) / (steps or decay)
@@ -66,6 +68,7 @@ CASES = {
             "falls to 0": (lambda *a: lr_wsd(*a[:6], 0.0),),
             "begins at 0": (lambda *a: lr_wsd(*a[:4], 0.0, *a[5:]),),
             "no warmup": (lambda *a: lr_wsd(a[0], a[1], 0, *a[3:]),),
+            "falls on beyond the end": (lambda *a: lr_wsd(*a) if a[0] < a[1] else a[5] - (a[5] - a[6]) * 2,),
         },
     ),
     "D.2": (

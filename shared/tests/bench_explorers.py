@@ -1,11 +1,12 @@
 """Measures, in a real browser, how long an explorer takes from the press of a key to the new picture.
 
-    python3 -m shared.tests.bench_explorers
+    python3 -m shared.tests.bench_explorers [part of a notebook's path]
 
 Medians over the presses of an arrow key on one slider; needs Chromium.
 """
 
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,8 @@ EXPLORERS = [
     ("ch02_text_data/ch02.ipynb", "Move the sliders below", 1),
     ("ch03_attention/ch03.ipynb", "Step through both with the slider", 0),
     ("ch03_attention/ch03.ipynb", "Look at the heads", 2),
+    ("ch05_pretraining/ch05.ipynb", "Explore: what each control does", 0),
+    ("ch05_pretraining/ch05.ipynb", "Explore: what each control does", 1),
 ]
 # Time from the key press to the change of the picture in the same output, in milliseconds.
 WATCH = """handle => new Promise(done => {
@@ -27,11 +30,11 @@ WATCH = """handle => new Promise(done => {
 })"""
 
 
-def main(moves=10):
+def main(moves=10, only=""):
     opened = None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         with jupyter_lab(Path(folder) / "jupyter") as server, browser_page(Path(folder) / "browser") as page:
-            for notebook, words, slider in EXPLORERS:
+            for notebook, words, slider in (each for each in EXPLORERS if only in each[0]):
                 if notebook != opened:
                     open_notebook(page, server, notebook)
                     run_all(page)
@@ -56,4 +59,4 @@ def main(moves=10):
 
 
 if __name__ == "__main__":
-    main()
+    main(only=sys.argv[1] if len(sys.argv) > 1 else "")

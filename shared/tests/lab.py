@@ -45,8 +45,10 @@ def jupyter_lab(home):
     folders = {name: str(home / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
     env = {k: v for k, v in os.environ.items() if k != "COURSE_DATA"}
     env |= {**folders, "COURSE_OFFLINE": "1", "COURSE_SCALE": "small"}
-    # No question about news; and all cells are in the page, as in the environment that the launcher makes.
+    # No question about news; all cells are in the page, as in the environment that the launcher makes; and what is run
+    # here must not be saved into the course's notebooks.
     for name, value in {
+        "docmanager-extension/plugin": {"autosave": False},
         "apputils-extension/notification": {"fetchNews": "false"},
         "notebook-extension/tracker": {"windowingMode": "none"},
     }.items():

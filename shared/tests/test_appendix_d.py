@@ -35,12 +35,11 @@ def appendix():
 def test_schedule_stays_within_its_bounds_and_turns_once(appendix, total, warmup):
     rates = [appendix.lr_at_step(step, total, warmup, 1e-4, 1e-2, 1e-5) for step in range(total + 5)]
     assert all(1e-5 <= rate <= 1e-2 for rate in rates)
-    peak = min(warmup, total)
-    assert all(a < b for a, b in zip(rates[:peak], rates[1:peak]))
-    assert all(a > b for a, b in zip(rates[warmup:total], rates[warmup + 1 : total]))
-    if warmup < total:
-        assert rates[warmup] == 1e-2
-    assert all(rate == 1e-5 for step, rate in enumerate(rates) if step >= max(total, warmup))
+    rising = rates[: min(warmup, total)]
+    assert all(a < b for a, b in zip(rising, rising[1:]))
+    falling = rates[warmup:total]
+    assert all(a > b for a, b in zip(falling, falling[1:])) and (not falling or falling[0] == 1e-2)
+    assert rates[total:] == [1e-5] * 5
 
 
 def test_schedule_is_the_formula(appendix):
@@ -60,6 +59,7 @@ def test_schedule_is_the_formula(appendix):
     ((0, 10, 2, 3, 1, 0), "they are 3 and 0, and peak_lr is 1"),
     ((0, 10, 2, -1, 1, 0), "between 0 and peak_lr"),
     ((0, 10, 2, 0, math.nan, 0), "between 0 and peak_lr"),
+    ((0, 10, 2, 0, math.inf, 0), "between 0 and peak_lr"),
 ])  # fmt: skip
 def test_schedules_that_make_no_sense(appendix, arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -192,7 +192,12 @@ def test_what_is_said_before_the_first_step(appendix, gpt2):
         appendix.train_model(model, [], [], optimizer, "cpu", 1, 1, 1, "x", gpt2)
     with pytest.raises(ValueError, match="initial_lr and min_lr must lie"):
         appendix.train_model(model, [1], [], optimizer, "cpu", 1, 1, 1, "x", gpt2)
-    with pytest.warns(UserWarning, match="warmup of 500 steps is as long as the run of"):
+    with pytest.raises(ValueError, match="eval_iter must be at least 1 batch; it is 0"):
+        appendix.train_model(model, [1] * 99, [], torch.optim.AdamW(model.parameters()), "cpu", 1, 1, 0, "x", gpt2)
+    for max_norm in (0, -1.0, math.nan):
+        with pytest.raises(ValueError, match="max_norm must be above 0"):
+            appendix.clip_gradients(model, max_norm, 0)
+    with pytest.warns(UserWarning, match="warmup of 500 steps lasts at least as long as the run of"):
         train(appendix, gpt2, warmup_steps=500)
 
 
@@ -231,6 +236,24 @@ def test_pieces_give_the_gradient_of_the_whole(appendix, sizes):
 def test_groups_of_batches(appendix):
     assert list(appendix.in_groups(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
     assert list(appendix.in_groups([], 3)) == []
+    with pytest.raises(ValueError, match="size is 0"):
+        list(appendix.in_groups([1], 0))
+
+
+def test_an_iterator_of_batches_is_not_used_up_by_counting(appendix):
+    model = appendix.GPTModel(TINY)
+    ids = torch.randint(0, 50_257, (2, 1, 16))
+    loss = appendix.accumulate_gradients(model, zip(ids, ids), "cpu")
+    assert loss > 5 and appendix.find_highest_gradient(model) > 0
+
+
+def test_plans(appendix):
+    plan = appendix.training_plan(10**9, 1.6e14, 8)
+    want = {"tokens": 2 * 10**10, "days": 750_000 / 8 / 86_400, "memory_gb": 16, "sharded_gb": 2, "sent_gb": 7}
+    assert plan == pytest.approx(want)
+    assert appendix.training_plan(10**9, 1.6e14)["sent_gb"] == 0
+    with pytest.raises(ValueError, match="n_devices is 0"):
+        appendix.training_plan(10**9, 1.6e14, 0)
 
 
 def test_every_parameter_is_in_one_group(appendix):

@@ -467,4 +467,4 @@ def test_notebook_runs_on_the_real_data(path):
         pytest.skip("the real texts are neither in COURSE_DATA nor in the cache")
     folder = os.environ.get("COURSE_DATA", "")
     book = run_notebook(path, COURSE_DATA=folder)
-    assert not any("stands in" in "".join(o.get("text", "")) for c in book.cells for o in c.get("outputs", []))
+    assert not any("own sample" in "".join(o.get("text", "")) for c in book.cells for o in c.get("outputs", []))

@@ -59,7 +59,7 @@ def schedule_explorer(lr_at_step):
         mean = sum(rate(at) for at in range(total_steps)) / total_steps
         lines = [f"learning rate at step {step}: {rate(step):.3e}", f"mean over the run: {mean:.3e}"]
         if warmup_steps >= total_steps:
-            lines[1] += "; the warmup is longer than the run, so the peak is never reached"
+            lines[1] += "; the warmup lasts as long as the run or longer, so the peak is never reached"
         return [(at, rate(at)) for at in sorted(spaced)], step, lines
 
     return Explorer(

@@ -1,0 +1,271 @@
+"""Appendix D's train.py as a script: data, resume, signals, several processes, and what it refuses."""
+
+import csv
+import importlib.util
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from shared.course import ROOT
+
+SCRIPT = ROOT / "appendix_d_training_loop" / "train.py"
+SMALL = {
+    "steps": 12,
+    "emb-dim": 32,
+    "n-layers": 2,
+    "context-length": 16,
+    "global-batch": 6,
+    "micro-batch": 6,
+    "warmup-steps": 3,
+    "eval-every": 6,
+    "eval-rows": 10,
+    "save-every": 4,
+    "log-every": 1,
+    "drop-rate": 0.1,
+    "prompt": "",
+}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COURSE_OFFLINE": "1"}
+
+
+@pytest.fixture(scope="module")
+def train():
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("course_train", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module      # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def data(train, sample_story, tmp_path_factory):
+    """Token files of the sample story, cut into five texts of which two are held out."""
+    folder = tmp_path_factory.mktemp("texts")
+    size = len(sample_story) // 5
+    for number in range(5):
+        piece = sample_story[number * size : (number + 1) * size]
+        (folder / f"{number}.txt").write_text(piece, encoding="utf-8")
+    train.prepare(folder, folder / "data", held_out=2)
+    return folder / "data"
+
+
+def command(data, out, processes=1, **changes):
+    options = SMALL | {name.replace("_", "-"): value for name, value in changes.items()}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    launcher = [sys.executable, str(SCRIPT)]
+    if processes > 1:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        launcher.append(str(SCRIPT))
+    return [*launcher, "run", str(data), str(out), *words]
+
+
+def run(data, out, processes=1, **changes):
+    done = subprocess.run(command(data, out, processes, **changes), env=ENVIRONMENT, capture_output=True, text=True,
+                          timeout=180)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2_000:]
+    return done.stdout
+
+
+def weights(out):
+    return torch.load(out / "checkpoint.pth", weights_only=True)["model_state_dict"]
+
+
+def log(out):
+    with open(out / "log.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def uncut(data, tmp_path_factory):
+    """One process, without a break."""
+    out = tmp_path_factory.mktemp("uncut")
+    run(data, out)
+    return out
+
+
+# Data ----------------------------------------------------------------------------------------------------
+
+
+def test_documents_stay_whole_and_end_with_the_sign(train, data, gpt2, sample_story):
+    facts = json.loads((data / "data.json").read_text(encoding="utf-8"))
+    assert facts["held_out"] == ["1.txt", "3.txt"] and set(facts["shards"]) == {"train_000.bin", "held_out_000.bin"}
+    ids = np.fromfile(data / "train_000.bin", dtype="<u2").tolist()
+    size = len(sample_story) // 5
+    texts = [sample_story[number * size : (number + 1) * size] for number in (0, 2, 4)]
+    assert ids.count(50_256) == 3 and ids[-1] == 50_256
+    want = [token for text in texts for token in (*gpt2.encode(text), 50_256)]
+    assert gpt2.decode(ids) == gpt2.decode(want) and len(ids) == facts["shards"]["train_000.bin"]
+
+
+def test_every_row_once_in_each_pass_and_in_another_order(train):
+    for n_rows, batch in ((20, 4), (23, 4), (5, 5)):
+        per_pass = math.ceil(n_rows / batch)
+        passes = []
+        for number in range(3):
+            steps = range(number * per_pass, (number + 1) * per_pass)
+            passes.append(np.concatenate([train.rows_of_step(step, n_rows, batch, 7) for step in steps]).tolist())
+            assert sorted(passes[-1]) == list(range(n_rows))
+        assert passes[0] != passes[1] != passes[2]
+
+
+def test_rows_are_neighbours_and_cross_no_file(train, tmp_path):
+    sizes = {"train_000.bin": 34, "train_001.bin": 3, "train_002.bin": 21, "held_out_000.bin": 11}
+    start = 0
+    for name, n_tokens in sizes.items():
+        np.arange(start, start + n_tokens, dtype="<u2").tofile(tmp_path / name)
+        start += 100
+    (tmp_path / "data.json").write_text(json.dumps({"vocab_size": 50_257, "shards": sizes}), encoding="utf-8")
+    rows = train.Rows(tmp_path, "train", 10)
+    inputs, targets = rows.batch(range(len(rows)))
+    assert inputs[:, 0].tolist() == [0, 10, 20, 200, 210] and torch.equal(inputs + 1, targets)
+    assert torch.equal(rows.batch([4, 0])[0], inputs[[4, 0]])
+
+
+def test_damaged_data_are_refused(train, data, tmp_path):
+    with pytest.raises(SystemExit, match="data.json is missing; make it with: train.py prepare"):
+        train.Rows(tmp_path, "train", 16)
+    for name in ("data.json", "train_000.bin", "held_out_000.bin"):
+        (tmp_path / name).write_bytes((data / name).read_bytes())
+    whole = (tmp_path / "train_000.bin").read_bytes()
+    (tmp_path / "train_000.bin").write_bytes(whole[:-2])
+    with pytest.raises(SystemExit, match="train_000.bin should hold .* tokens, and does not"):
+        train.Rows(tmp_path, "train", 16)
+    (tmp_path / "train_000.bin").write_bytes(b"\xff" * len(whole))
+    with pytest.raises(SystemExit, match="of another vocabulary"):
+        train.Rows(tmp_path, "train", 16)
+    (tmp_path / "train_000.bin").unlink()
+    with pytest.raises(SystemExit, match="train_000.bin should hold"):
+        train.Rows(tmp_path, "train", 16)
+    facts = json.loads((data / "data.json").read_text(encoding="utf-8")) | {"vocab_size": 100_277}
+    (tmp_path / "data.json").write_text(json.dumps(facts), encoding="utf-8")
+    with pytest.raises(SystemExit, match="tokenised with 100277 ids"):
+        train.Rows(tmp_path, "train", 16)
+
+
+# One process ---------------------------------------------------------------------------------------------
+
+
+def test_log_and_settings(uncut):
+    lines = log(uncut)
+    assert [int(line["step"]) for line in lines] == list(range(1, 13))
+    assert [int(line["tokens"]) for line in lines] == [6 * 16 * step for step in range(1, 13)]
+    assert [bool(line["held_out"]) for line in lines] == [step % 6 == 0 for step in range(1, 13)]
+    assert abs(float(lines[0]["loss"]) - math.log(50_257)) < 0.3
+    assert float(lines[-1]["held_out"]) < float(lines[5]["held_out"])
+    assert float(lines[0]["lr"]) == 0 and float(lines[3]["lr"]) == 1e-3
+    assert json.loads((uncut / "settings.json").read_text(encoding="utf-8"))["emb_dim"] == 32
+
+
+def test_stopped_by_a_signal_and_started_again_it_is_the_same_run(data, uncut, tmp_path):
+    """SIGTERM in the middle: a checkpoint, exit status 0; the same command goes on. With dropout."""
+    with subprocess.Popen(command(data, tmp_path), env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("step 3 "):
+                process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    stopped = torch.load(tmp_path / "checkpoint.pth", weights_only=True)["progress"]["step"]
+    assert 3 <= stopped < 12
+    printed = run(data, tmp_path)
+    assert f"from step {stopped} to 12" in printed
+    assert same(weights(uncut), weights(tmp_path))
+    columns = ("step", "tokens", "lr", "loss", "norm", "held_out")
+    assert [[line[c] for c in columns] for line in log(tmp_path)] == [[line[c] for c in columns] for line in log(uncut)]
+
+
+def test_measuring_and_pieces_do_not_change_the_weights(data, uncut, tmp_path):
+    run(data, tmp_path / "a", eval_every=0, log_every=5, save_every=12)
+    assert same(weights(uncut), weights(tmp_path / "a"))
+    run(data, tmp_path / "b", drop_rate=0.0)
+    run(data, tmp_path / "c", drop_rate=0.0, micro_batch=4)
+    for one, other in zip(log(tmp_path / "b"), log(tmp_path / "c")):
+        assert float(other["loss"]) == pytest.approx(float(one["loss"]), abs=2e-5)
+
+
+REFUSALS = [
+    ({"warmup_steps": 12}, "--warmup-steps 12 must be below --steps 12"),
+    ({"global_batch": 10_000}, "fewer than --global-batch 10000"),
+    ({"context_length": 4_000}, "fewer than --global-batch"),
+    ({"save_every": 0}, "must be at least 1"),
+    ({"n_heads": 5}, "32 is not divisible by 5"),
+    ({"min_lr": 1.0}, "initial_lr and min_lr must lie between"),
+]
+
+
+@pytest.mark.parametrize("changes, message", REFUSALS, ids=str)
+def test_what_cannot_work_is_refused_in_one_line(train, data, tmp_path, changes, message):
+    arguments = command(data, tmp_path, **changes)[2:]
+    with pytest.raises(SystemExit) as refused:
+        train.main(arguments)
+    assert message in str(refused.value.code) and not (tmp_path / "checkpoint.pth").exists()
+
+
+def test_a_run_cannot_go_on_with_other_settings(train, data, uncut):
+    with pytest.raises(SystemExit, match="was begun with lr 0.001, and is to go on with 0.002"):
+        train.main(command(data, uncut, lr=0.002)[2:])
+    train.main(command(data, uncut, micro_batch=3)[2:])      # this one may change; there is nothing left to do
+
+
+def test_help_names_every_setting(train, capsys):
+    with pytest.raises(SystemExit):
+        train.main(["run", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(f"--{name}" in said for name in SMALL) and "lower it if memory runs out" in said
+
+
+# Several processes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="torchrun needs libuv, which PyTorch for Windows lacks")
+@pytest.mark.parametrize("processes", [2, 4])
+def test_several_processes_compute_what_one_does(data, tmp_path, processes):
+    """Six rows a step do not divide by four: the shares are unequal, and the loss is still the mean over all rows."""
+    run(data, tmp_path / "one", drop_rate=0.0)
+    run(data, tmp_path / "many", processes, drop_rate=0.0)
+    for one, many in zip(log(tmp_path / "one"), log(tmp_path / "many")):
+        assert float(many["loss"]) == pytest.approx(float(one["loss"]), abs=2e-5)
+        assert (many["step"], many["tokens"], many["lr"]) == (one["step"], one["tokens"], one["lr"])
+        if one["held_out"]:
+            assert float(many["held_out"]) == pytest.approx(float(one["held_out"]), abs=2e-5)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="torchrun needs libuv, which PyTorch for Windows lacks")
+def test_two_processes_resumed_are_the_same_run(data, tmp_path):
+    run(data, tmp_path / "uncut", 2)
+    with subprocess.Popen(command(data, tmp_path / "cut", 2, save_every=1), env=ENVIRONMENT, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as process:  # fmt: skip
+        for line in process.stdout:
+            if line.startswith("step 5 "):
+                os.kill(process.pid, signal.SIGTERM)
+                break
+        process.communicate(timeout=120)
+    assert torch.load(tmp_path / "cut" / "checkpoint.pth", weights_only=True)["progress"]["step"] >= 4
+    run(data, tmp_path / "cut", 2, save_every=1)
+    assert same(weights(tmp_path / "uncut"), weights(tmp_path / "cut"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="torchrun needs libuv, which PyTorch for Windows lacks")
+def test_a_killed_process_ends_the_job_with_a_message(data, tmp_path):
+    with subprocess.Popen(command(data, tmp_path, 2, steps=100_000), env=ENVIRONMENT, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as process:  # fmt: skip
+        for line in process.stdout:
+            if line.startswith("step 3 "):
+                break
+        listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+        os.kill(int(listed.stdout.split()[-1]), signal.SIGKILL)
+        start = time.monotonic()
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode != 0 and time.monotonic() - start < 60
+        assert re.search(r"Signal 9 \(SIGKILL\)|exitcode: -9", errors)
