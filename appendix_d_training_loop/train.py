@@ -391,7 +391,8 @@ def sample(model, prompt, n_tokens=40):
 
 def command_line(arguments=None):
     """What is asked for: (the parsed arguments, Settings or None)."""
-    parser = argparse.ArgumentParser(prog="train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="train.py", description=__doc__, formatter_class=raw)
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("prepare", help="tokenise the .txt files of a folder")
     making.add_argument("texts", type=Path, help="folder with .txt files, one document each")
