@@ -772,12 +772,15 @@ class GPTModel(nn.Module):
             # An embedding starts with numbers far too large for an output layer; GPT-2's own start is 0.02.
             nn.init.normal_(self.tok_emb.weight, std=0.02)
 
-    def forward(self, in_idx):
+    def features(self, in_idx):
+        """Vectors (B, T, D) that the output layer turns into logits."""
         check_ids(in_idx, self.tok_emb.num_embeddings, self.pos_emb.num_embeddings)
         positions = torch.arange(in_idx.shape[1], device=in_idx.device)
         x = self.drop_emb(self.tok_emb(in_idx) + self.pos_emb(positions))    # (B, T, D) + (T, D)
-        x = self.final_norm(self.trf_blocks(x))                              # (B, T, D)
-        return self.out_head(x)                                              # (B, T, V)
+        return self.final_norm(self.trf_blocks(x))                           # (B, T, D)
+
+    def forward(self, in_idx):
+        return self.out_head(self.features(in_idx))                          # (B, T, V)
 
 
 @torch.no_grad()

@@ -28,6 +28,8 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 from torch import nn  # noqa: E402
+from torch.distributed.fsdp import fully_shard  # noqa: E402
+from torch.distributed.tensor import DTensor, distribute_tensor  # noqa: E402
 
 from appendix_d_training_loop.previous_chapters import (  # noqa: E402
     GPTModel,
@@ -71,7 +73,8 @@ class Settings:
     max_norm: float = setting(1.0, "limit of the gradient's norm")
     seed: int = setting(123, "for the first weights, the order of the rows, and dropout")
     bf16: bool = setting(False, "compute matrix products in bfloat16")
-    compile: bool = setting(False, "compile the model with torch.compile")
+    compile: bool = setting(False, "compile the transformer with torch.compile; needs a C++ compiler")
+    shard: bool = setting(False, "with torchrun: share weights and optimizer state out among the processes (FSDP)")
     eval_every: int = setting(200, "steps between measurements on the held-out texts; 0: never")
     eval_rows: int = setting(200, "rows of the held-out texts per measurement")
     save_every: int = setting(200, "steps between checkpoints")
@@ -79,7 +82,8 @@ class Settings:
     prompt: str = setting("The old house", "start of the sample that is written with each measurement")
 
 
-FREE_TO_CHANGE = {"micro_batch", "bf16", "compile", "eval_every", "eval_rows", "save_every", "log_every", "prompt"}
+FREE_TO_CHANGE = {"micro_batch", "bf16", "compile", "shard", "eval_every", "eval_rows", "save_every", "log_every",
+                  "prompt"}  # fmt: skip
 
 
 class Refused(SystemExit):
@@ -128,6 +132,9 @@ def prepare(texts, data, held_out):
 class Rows:
     """The rows of L + 1 tokens of one part of the data, mapped from its files; row i begins where row i - 1 ended.
 
+    The files are mapped anew for each batch: a map that is kept holds on to every page it has shown, and would grow
+    to the size of the file.
+
     Raises Refused if a file is missing, was cut short or replaced, or has ids of another vocabulary.
     """
 
@@ -138,20 +145,23 @@ class Rows:
         facts = json.loads(path.read_text(encoding="utf-8"))
         if facts["vocab_size"] != VOCAB_SIZE:
             raise Refused(f"{data} was tokenised with {facts['vocab_size']} ids, the model has {VOCAB_SIZE}")
-        self.length, self.shards = length, []
+        self.length, self.shards, counts = length, [], []
         for name, n_tokens in facts["shards"].items():
             if name.startswith(part):
                 if not (data / name).is_file() or (data / name).stat().st_size != 2 * n_tokens:
                     raise Refused(f"{data / name} should hold {n_tokens:,} tokens, and does not; prepare it again")
-                tokens = np.memmap(data / name, dtype="<u2", mode="r")
-                if tokens[:: max(1, n_tokens // 10_000)].max() >= VOCAB_SIZE:
+                self.shards.append(data / name)
+                counts.append(max(0, (n_tokens - 1) // length))
+                if n_tokens and self.tokens(-1)[:: max(1, n_tokens // 10_000)].max() >= VOCAB_SIZE:
                     raise Refused(f"{data / name} has ids beyond {VOCAB_SIZE - 1}: it is of another vocabulary")
-                self.shards.append(tokens)
-        counts = [max(0, (len(tokens) - 1) // length) for tokens in self.shards]
         self.first = np.cumsum([0, *counts])
 
     def __len__(self):
         return int(self.first[-1])
+
+    def tokens(self, shard):
+        """The ids of a file, mapped."""
+        return np.memmap(self.shards[shard], dtype="<u2", mode="r")
 
     def batch(self, numbers):
         """Inputs and targets (n, L) of the rows with these numbers, as int64 tensors."""
@@ -159,7 +169,7 @@ class Rows:
         for place, number in enumerate(numbers):
             shard = int(np.searchsorted(self.first, number, side="right")) - 1
             start = (number - self.first[shard]) * self.length
-            rows[place] = self.shards[shard][start : start + self.length + 1]
+            rows[place] = self.tokens(shard)[start : start + self.length + 1]
         rows = torch.from_numpy(rows)
         return rows[:, :-1], rows[:, 1:]
 
@@ -190,6 +200,27 @@ class Team:
         total = torch.tensor(numbers, dtype=torch.float64, device="cpu" if self.device.type == "cpu" else self.device)
         dist.all_reduce(total)
         return tuple(total.tolist())
+
+    def spread(self, loss, shard):
+        """The module for all processes: with copies of the weights (DDP), or with the weights shared out (FSDP)."""
+        if self.size == 1:
+            return loss
+        if not shard:
+            return nn.parallel.DistributedDataParallel(loss)
+        mesh = dist.init_device_mesh(self.device.type, (self.size,))
+        for block in loss.model.trf_blocks:
+            fully_shard(block, mesh=mesh)
+        return fully_shard(loss, mesh=mesh)
+
+    @contextlib.contextmanager
+    def gradients_exchanged(self, loss, now):
+        """In this context a backward pass ends with the gradients of all processes, or keeps its own for later."""
+        if hasattr(loss, "set_requires_gradient_sync"):
+            loss.set_requires_gradient_sync(now)
+            yield
+        else:
+            with contextlib.nullcontext() if now or self.size == 1 else loss.no_sync():
+                yield
 
 
 @contextlib.contextmanager
@@ -239,45 +270,99 @@ def check_settings(settings, rows, held_out, crew, out):
                               "value, or another folder")
 
 
-@torch.no_grad()
-def held_out_loss(model, held_out, settings, crew):
-    """Mean loss over the first ``eval_rows`` held-out rows, computed by all processes together."""
-    n_rows, total, count = min(settings.eval_rows, len(held_out)), 0.0, 0
-    was_training = model.training
-    model.eval()
-    for start in range(crew.rank * settings.micro_batch, n_rows, crew.size * settings.micro_batch):
-        inputs, targets = held_out.batch(range(start, min(start + settings.micro_batch, n_rows)))
-        logits = model(inputs.to(crew.device)).float()
-        total += nn.functional.cross_entropy(
-            logits.flatten(0, 1), targets.to(crew.device).flatten(), reduction="sum").item()
-        count += targets.numel()
-    model.train(was_training)
-    total, count = crew.sum(total, count)
-    return total / count
+class LossInPieces(torch.autograd.Function):
+    """Sum of the cross-entropies of features (N, D) under a head (V, D), a few rows at a time.
+
+    Logits, their softmax and its gradient for all rows would be by far the largest tensors of a step: 50,257 numbers
+    per token. Here a piece's gradients are computed at once, and its logits are gone before the next one. On a CPU
+    that is faster as well, because a piece stays in the processor's cache.
+    """
+
+    @staticmethod
+    def forward(ctx, features, head, targets, n_rows):
+        features, head = features.detach().requires_grad_(), head.detach().requires_grad_()
+        total = 0.0
+        with torch.enable_grad():
+            for part, wanted in zip(features.split(n_rows), targets.split(n_rows)):
+                logits = nn.functional.linear(part, head).float()                # (n_rows, V)
+                loss = nn.functional.cross_entropy(logits, wanted, reduction="sum")
+                loss.backward()
+                total += loss.detach()
+        ctx.save_for_backward(features.grad, head.grad)
+        return total
+
+    @staticmethod
+    def backward(ctx, scale):
+        features_grad, head_grad = ctx.saved_tensors
+        return features_grad * scale, head_grad * scale, None, None
 
 
-def train_step(model, rows, numbers, settings, crew):
-    """Forward and backward for one global batch; returns its mean loss. Gradients are those of the whole batch.
+class SummedLoss(nn.Module):
+    """A GPTModel as what a training step needs: inputs and targets (B, T) -> sum of the losses.
 
-    Each process takes every size-th row, in pieces of micro_batch. The loss of a piece is its share of the global
-    mean, times the number of processes, because DDP divides the sum of the gradients by that number.
+    DDP and FSDP do their work around a module's forward, so all that uses the weights must happen in it.
+    """
+
+    def __init__(self, model, compile):
+        super().__init__()
+        self.model = model
+        self.features = torch.compile(model.features) if compile else model.features
+
+    def forward(self, inputs, targets):
+        features, targets = self.features(inputs).flatten(0, 1), targets.flatten()
+        # 128 rows of logits are 26 MB, about what a CPU's cache holds; a GPU needs more of them to be busy.
+        n_rows = 128 if features.device.type == "cpu" else 4096
+        if torch.is_grad_enabled():
+            return LossInPieces.apply(features, self.model.out_head.weight, targets, n_rows)
+        return sum(nn.functional.cross_entropy(self.model.out_head(part).float(), wanted, reduction="sum")
+                   for part, wanted in zip(features.split(n_rows), targets.split(n_rows)))
+
+
+def my_pieces(numbers, settings, crew):
+    """This process's rows of ``numbers``, in pieces of micro_batch: (rows, share of numbers, whether it is the last).
+
+    All processes get the same number of pieces. One whose rows are used up computes one more with share 0, because
+    the others wait for it at the end.
     """
     mine = numbers[crew.rank :: crew.size]
-    n_pieces = math.ceil(math.ceil(len(numbers) / crew.size) / settings.micro_batch)     # the same in all processes
-    total = 0.0
+    n_pieces = math.ceil(math.ceil(len(numbers) / crew.size) / settings.micro_batch)
     for piece in range(n_pieces):
         part = mine[piece * settings.micro_batch : (piece + 1) * settings.micro_batch]
-        # A process whose rows are used up computes one with weight 0: the others wait for it at the end.
-        inputs, targets = rows.batch(part if len(part) else numbers[:1])
-        weight = len(part) / len(numbers)
-        last = piece == n_pieces - 1
-        wait = contextlib.nullcontext() if last or crew.size == 1 else model.no_sync()
-        with wait, torch.autocast(crew.device.type, dtype=torch.bfloat16, enabled=settings.bf16):
-            logits = model(inputs.to(crew.device, non_blocking=True))
-            loss = nn.functional.cross_entropy(
-                logits.flatten(0, 1).float(), targets.to(crew.device, non_blocking=True).flatten())
-            (loss * weight * crew.size).backward()
-        total += loss.item() * weight
+        yield (part if len(part) else numbers[:1]), len(part) / len(numbers), piece == n_pieces - 1
+
+
+def mean_loss(loss, rows, part, settings, crew):
+    """Mean loss of the rows ``part`` under a SummedLoss."""
+    inputs, targets = rows.batch(part)
+    with torch.autocast(crew.device.type, dtype=torch.bfloat16, enabled=settings.bf16):
+        return loss(inputs.to(crew.device), targets.to(crew.device)) / targets.numel()
+
+
+@torch.no_grad()
+def held_out_loss(loss, held_out, settings, crew):
+    """Mean loss over the first ``eval_rows`` held-out rows, computed by all processes together."""
+    numbers = range(min(settings.eval_rows, len(held_out)))
+    was_training = loss.training
+    loss.eval()
+    total = 0.0
+    for part, share, _ in my_pieces(numbers, settings, crew):
+        total += share * mean_loss(loss, held_out, part, settings, crew).item()
+    loss.train(was_training)
+    return crew.sum(total)[0]
+
+
+def train_step(loss, rows, numbers, settings, crew):
+    """Forward and backward for one global batch; returns its mean loss. Gradients are those of the whole batch.
+
+    Each process takes every size-th row, in pieces. A piece counts by its share of the batch, times the number of
+    processes, because DDP and FSDP divide the sum of the gradients by that number.
+    """
+    total = 0.0
+    for part, share, last in my_pieces(numbers, settings, crew):
+        with crew.gradients_exchanged(loss, last):
+            piece_loss = mean_loss(loss, rows, part, settings, crew)
+            (piece_loss * share * crew.size).backward()
+        total += piece_loss.item() * share
     return crew.sum(total)[0]
 
 
@@ -311,28 +396,29 @@ def run(settings, data, out, crew):
            "n_heads": settings.n_heads, "n_layers": settings.n_layers, "drop_rate": settings.drop_rate,
            "qkv_bias": True, "tie_weights": True}  # fmt: skip
     torch.manual_seed(settings.seed)
-    plain = GPTModel(cfg).to(crew.device)
-    groups, fused = appendix.decay_groups(plain, settings.weight_decay), crew.device.type in ("cpu", "cuda")
-    optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.95), fused=fused)
+    # Weights that are shared out are made on the CPU: one device need not have room for all.
+    shard = settings.shard and crew.size > 1
+    model = GPTModel(cfg).to("cpu" if shard else crew.device)
+    optimizer = make_optimizer(model, settings)
     progress, path = Progress(), out / "checkpoint.pth"
     if path.is_file():
-        progress = restore_checkpoint(load_checkpoint(path, crew.device), plain, optimizer)
-    model = torch.compile(plain) if settings.compile else plain
-    if crew.size > 1:
-        model = nn.parallel.DistributedDataParallel(model)
+        progress = restore_checkpoint(load_checkpoint(path), model, optimizer)
+    loss = crew.spread(SummedLoss(model, settings.compile), shard)
+    if shard:
+        optimizer = shared_out(optimizer, make_optimizer(model, settings))
     chief = crew.rank == 0
     if chief:
         out.mkdir(parents=True, exist_ok=True)
         (out / "settings.json").write_text(json.dumps(dataclasses.asdict(settings), indent=2), encoding="utf-8")
         log = Log(out / "log.csv", progress.step)
-        n_parameters = sum(parameter.numel() for parameter in plain.parameters())
+        n_parameters = sum(parameter.numel() for parameter in model.parameters())
         print(f"{n_parameters:,} parameters, {len(rows):,} rows, {crew.size} process(es) on {crew.device.type}; "
               f"from step {progress.step} to {settings.steps}", flush=True)  # fmt: skip
 
     asked_to_stop = []
     for name in ("SIGTERM", "SIGINT"):
         signal.signal(getattr(signal, name), lambda *_: asked_to_stop.append(True))
-    model.train()
+    loss.train()
     start, tokens_before = time.perf_counter(), progress.tokens_seen
     while progress.step < settings.steps:
         step = progress.step
@@ -342,8 +428,8 @@ def run(settings, data, out, crew):
         appendix.set_learning_rate(optimizer, lr)
         optimizer.zero_grad()
         numbers = rows_of_step(step, len(rows), settings.global_batch, settings.seed)
-        loss = train_step(model, rows, numbers, settings, crew)
-        norm = appendix.clip_gradients(plain, settings.max_norm, step)
+        step_loss = train_step(loss, rows, numbers, settings, crew)
+        norm = appendix.clip_gradients(model, settings.max_norm, step)
         optimizer.step()
         progress.step, progress.tokens_seen = step + 1, progress.tokens_seen + len(numbers) * settings.context_length
         progress.epoch = progress.step // math.ceil(len(rows) / settings.global_batch)
@@ -351,17 +437,22 @@ def run(settings, data, out, crew):
         last = progress.step == settings.steps
         stop = crew.sum(len(asked_to_stop))[0] > 0
         measure = settings.eval_every and (progress.step % settings.eval_every == 0 or last)
-        measured = held_out_loss(plain, held_out, settings, crew) if measure else ""
+        measured = held_out_loss(loss, held_out, settings, crew) if measure else ""
         if chief and (measure or last or progress.step % settings.log_every == 0):
             speed = (progress.tokens_seen - tokens_before) / (time.perf_counter() - start)
             start, tokens_before = time.perf_counter(), progress.tokens_seen
-            log.write(step=progress.step, tokens=progress.tokens_seen, lr=f"{lr:.3e}", loss=f"{loss:.5f}",
+            log.write(step=progress.step, tokens=progress.tokens_seen, lr=f"{lr:.3e}", loss=f"{step_loss:.5f}",
                       norm=f"{norm:.3f}", held_out=f"{measured:.5f}" if measure else "",
                       tokens_per_second=f"{speed:.0f}")  # fmt: skip
-        if chief and measure and settings.prompt:
-            print(sample(plain, settings.prompt), flush=True)
-        if chief and (last or stop or progress.step % settings.save_every == 0):
-            save_checkpoint(path, plain, optimizer, cfg, progress)
+        write = settings.prompt if measure else ""
+        save = last or stop or progress.step % settings.save_every == 0
+        if write or save:
+            # With FSDP nobody has the whole model, so all processes take part in putting it together.
+            whole, its_optimizer = gathered(model, optimizer, cfg, settings) if shard else (model, optimizer)
+            if chief and write:
+                print(sample(whole, write), flush=True)
+            if chief and save:
+                save_checkpoint(path, whole, its_optimizer, cfg, progress)
         if stop:
             break
     if chief:
@@ -369,6 +460,41 @@ def run(settings, data, out, crew):
         print(f"stopped after step {progress.step}; the same command goes on from there"
               if progress.step < settings.steps else f"done: {path}")  # fmt: skip
     return progress.step
+
+
+def make_optimizer(model, settings):
+    """AdamW for a model, with weight decay for its matrices only."""
+    groups = load_chapter("appendix_d_training_loop").decay_groups(model, settings.weight_decay)
+    fused = next(model.parameters()).device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.95), fused=fused)
+
+
+def parameters_of(optimizer):
+    """All parameters of an optimizer, in the order of its state's numbers."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def shared_out(whole, sharded):
+    """Give an optimizer of shared-out parameters its part of another one's state; returns it."""
+    for old, new in zip(parameters_of(whole), parameters_of(sharded)):
+        for name, value in whole.state[old].items():
+            spread = value.ndim > 0
+            sharded.state[new][name] = distribute_tensor(value, new.device_mesh, new.placements) if spread else value
+    return sharded
+
+
+def gathered(model, optimizer, cfg, settings):
+    """Whole copies of a shared-out model and its optimizer, on the CPU; all processes must call it."""
+    def whole(tensor):
+        return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu()
+
+    copy = GPTModel(cfg)
+    copy.load_state_dict({name: whole(tensor) for name, tensor in model.state_dict().items()})
+    its_optimizer = make_optimizer(copy, settings)
+    for old, new in zip(parameters_of(optimizer), parameters_of(its_optimizer)):
+        its_optimizer.state[new] = {name: whole(value) for name, value in optimizer.state[old].items()}
+    its_optimizer.param_groups[0]["lr"] = its_optimizer.param_groups[1]["lr"] = optimizer.param_groups[0]["lr"]
+    return copy, its_optimizer
 
 
 def sample(model, prompt, n_tokens=40):

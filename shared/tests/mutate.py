@@ -78,7 +78,7 @@ FAULTS = {
         ("no dropout on the shortcut", "return x + self.drop_shortcut(self.ff(self.norm2(x)))", "return x + self.ff(self.norm2(x))"),
         ("no positions", "self.tok_emb(in_idx) + self.pos_emb(positions)", "self.tok_emb(in_idx) + 0 * self.pos_emb(positions)"),
         ("no dropout on the embeddings", "x = self.drop_emb(self.tok_emb", "x = (self.tok_emb"),
-        ("no final norm", "x = self.final_norm(self.trf_blocks(x))", "x = self.trf_blocks(x)"),
+        ("no final norm", "return self.final_norm(self.trf_blocks(x))", "return self.trf_blocks(x)"),
         ("head with bias", 'nn.Linear(cfg["emb_dim"], cfg["vocab_size"], bias=False, device', 'nn.Linear(cfg["emb_dim"], cfg["vocab_size"], bias=True, device'),
         ("one block shared by all layers", "*[TransformerBlock(cfg) for _ in range(cfg[\"n_layers\"])]", "*[TransformerBlock(cfg)] * cfg[\"n_layers\"]"),
         ("head created before the blocks", "self.final_norm = LayerNorm(cfg[\"emb_dim\"])\n", "self.final_norm = LayerNorm(cfg[\"emb_dim\"])\n        nn.Linear(2, 2)\n"),

@@ -60,7 +60,8 @@ def data(train, sample_story, tmp_path_factory):
 
 def command(data, out, processes=1, **changes):
     options = SMALL | {name.replace("_", "-"): value for name, value in changes.items()}
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    words = [word for name, value in options.items()
+             for word in ([f"--{name}"] if value is True else (f"--{name}", str(value)))]  # fmt: skip
     launcher = [sys.executable, str(SCRIPT)]
     if processes > 1:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
@@ -93,6 +94,14 @@ def uncut(data, tmp_path_factory):
     """One process, without a break."""
     out = tmp_path_factory.mktemp("uncut")
     run(data, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def without_dropout(data, tmp_path_factory):
+    """One process; without dropout the shares of several processes compute the same."""
+    out = tmp_path_factory.mktemp("without_dropout")
+    run(data, out, drop_rate=0.0)
     return out
 
 
@@ -155,6 +164,27 @@ def test_damaged_data_are_refused(train, data, tmp_path):
         train.Rows(tmp_path, "train", 16)
 
 
+# The loss ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_texts, n_tokens", [(3, 100), (1, 128), (1, 1)])
+def test_loss_in_pieces_is_the_plain_loss(train, n_texts, n_tokens):
+    """Value and all gradients, also where the rows do not divide into pieces, and where the head is the embedding."""
+    cfg = {"vocab_size": 91, "context_length": 128, "emb_dim": 16, "n_heads": 2, "n_layers": 2, "drop_rate": 0.0,
+           "qkv_bias": True, "tie_weights": True}  # fmt: skip
+    torch.manual_seed(0)
+    model = train.GPTModel(cfg)
+    inputs, targets = torch.randint(0, 91, (2, n_texts, n_tokens))
+    want = torch.nn.functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), reduction="sum")
+    gradients = torch.autograd.grad(want / 7, list(model.parameters()))
+    loss = train.SummedLoss(model, compile=False)
+    got = loss(inputs, targets)
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(torch.autograd.grad(got / 7, list(model.parameters())), gradients)
+    with torch.no_grad():
+        torch.testing.assert_close(loss(inputs, targets), want)
+
+
 # One process ---------------------------------------------------------------------------------------------
 
 
@@ -185,12 +215,11 @@ def test_stopped_by_a_signal_and_started_again_it_is_the_same_run(data, uncut, t
     assert [[line[c] for c in columns] for line in log(tmp_path)] == [[line[c] for c in columns] for line in log(uncut)]
 
 
-def test_measuring_and_pieces_do_not_change_the_weights(data, uncut, tmp_path):
+def test_measuring_and_pieces_do_not_change_the_weights(data, uncut, without_dropout, tmp_path):
     run(data, tmp_path / "a", eval_every=0, log_every=5, save_every=12)
     assert same(weights(uncut), weights(tmp_path / "a"))
-    run(data, tmp_path / "b", drop_rate=0.0)
-    run(data, tmp_path / "c", drop_rate=0.0, micro_batch=4)
-    for one, other in zip(log(tmp_path / "b"), log(tmp_path / "c")):
+    run(data, tmp_path / "b", drop_rate=0.0, micro_batch=4)
+    for one, other in zip(log(without_dropout), log(tmp_path / "b")):
         assert float(other["loss"]) == pytest.approx(float(one["loss"]), abs=2e-5)
 
 
@@ -229,22 +258,26 @@ def test_help_names_every_setting(train, capsys):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="torchrun needs libuv, which PyTorch for Windows lacks")
-@pytest.mark.parametrize("processes", [2, 4])
-def test_several_processes_compute_what_one_does(data, tmp_path, processes):
+@pytest.mark.parametrize("processes, changes", [(2, {}), (4, {}), (4, {"micro_batch": 1}), (2, {"shard": True}),
+                                                (4, {"shard": True, "micro_batch": 1})], ids=str)  # fmt: skip
+def test_several_processes_compute_what_one_does(data, without_dropout, tmp_path, processes, changes):
     """Six rows a step do not divide by four: the shares are unequal, and the loss is still the mean over all rows."""
-    run(data, tmp_path / "one", drop_rate=0.0)
-    run(data, tmp_path / "many", processes, drop_rate=0.0)
-    for one, many in zip(log(tmp_path / "one"), log(tmp_path / "many")):
+    run(data, tmp_path / "many", processes, drop_rate=0.0, **changes)
+    for one, many in zip(log(without_dropout), log(tmp_path / "many")):
         assert float(many["loss"]) == pytest.approx(float(one["loss"]), abs=2e-5)
+        assert float(many["norm"]) == pytest.approx(float(one["norm"]), abs=2e-3)
         assert (many["step"], many["tokens"], many["lr"]) == (one["step"], one["tokens"], one["lr"])
         if one["held_out"]:
             assert float(many["held_out"]) == pytest.approx(float(one["held_out"]), abs=2e-5)
+    torch.testing.assert_close(weights(tmp_path / "many"), weights(without_dropout), atol=1e-4, rtol=0)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="torchrun needs libuv, which PyTorch for Windows lacks")
-def test_two_processes_resumed_are_the_same_run(data, tmp_path):
-    run(data, tmp_path / "uncut", 2)
-    with subprocess.Popen(command(data, tmp_path / "cut", 2, save_every=1), env=ENVIRONMENT, stdout=subprocess.PIPE,
+@pytest.mark.parametrize("changes", [{}, {"shard": True}], ids=str)
+def test_two_processes_resumed_are_the_same_run(data, tmp_path, changes):
+    changes = changes | {"save_every": 1}
+    run(data, tmp_path / "uncut", 2, **changes)
+    with subprocess.Popen(command(data, tmp_path / "cut", 2, **changes), env=ENVIRONMENT, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True) as process:  # fmt: skip
         for line in process.stdout:
             if line.startswith("step 5 "):
@@ -252,7 +285,7 @@ def test_two_processes_resumed_are_the_same_run(data, tmp_path):
                 break
         process.communicate(timeout=120)
     assert torch.load(tmp_path / "cut" / "checkpoint.pth", weights_only=True)["progress"]["step"] >= 4
-    run(data, tmp_path / "cut", 2, save_every=1)
+    run(data, tmp_path / "cut", 2, **changes)
     assert same(weights(tmp_path / "uncut"), weights(tmp_path / "cut"))
 
 
