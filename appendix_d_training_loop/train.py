@@ -4,8 +4,12 @@
     python3 appendix_d_training_loop/train.py run DATA OUT --steps 2000
     torchrun --nproc-per-node 2 appendix_d_training_loop/train.py run DATA OUT --steps 2000
 
+    python3 appendix_d_training_loop/train.py export OUT FOLDER
+    python3 appendix_d_training_loop/train.py measure FOLDER DATA
+
 `prepare` tokenises all .txt files once. `run` trains, and goes on where it was if OUT holds a checkpoint. Stopped
-with Ctrl-C or SIGTERM, it saves a checkpoint first. OUT/log.csv has a line per logged step.
+with Ctrl-C or SIGTERM, it saves a checkpoint first. OUT/log.csv has a line per logged step. `export` writes a run's
+model as a GPT-2 of transformers, `measure` computes the loss of such a model on the held-out texts.
 """
 
 import argparse
@@ -34,9 +38,14 @@ from torch.distributed.tensor import DTensor, distribute_tensor  # noqa: E402
 from appendix_d_training_loop.previous_chapters import (  # noqa: E402
     GPTModel,
     Progress,
+    config_of,
+    download_and_load_gpt2,
+    export_gpt2,
     generate,
     get_device,
     load_checkpoint,
+    load_weights_into_gpt,
+    read_gpt2,
     restore_checkpoint,
     save_checkpoint,
     text_to_token_ids,
@@ -45,6 +54,7 @@ from appendix_d_training_loop.previous_chapters import (  # noqa: E402
 )
 from shared.carry import load_chapter  # noqa: E402
 
+appendix = load_chapter("appendix_d_training_loop")  # schedule, clipping, weight decay and loss of the notebook
 VOCAB_SIZE, END_OF_TEXT = 50_257, "<|endoftext|>"
 SHARD_BYTES = 200_000_000  # a new file begins with the first text after that
 
@@ -69,6 +79,8 @@ class Settings:
     lr: float = setting(1e-3, "peak of the learning rate")
     warmup_steps: int = setting(100, "steps until the peak")
     min_lr: float = setting(1e-4, "learning rate at the end")
+    decay_steps: int = setting(0, "let the learning rate fall in the last so many steps only, and hold the peak before; "
+                               "then --steps can be changed until the fall begins. 0: it falls after the warmup")  # fmt: skip
     weight_decay: float = setting(0.1, "for matrices; vectors are not decayed")
     max_norm: float = setting(1.0, "limit of the gradient's norm")
     seed: int = setting(123, "for the first weights, the order of the rows, and dropout")
@@ -247,6 +259,11 @@ def team():
 # Training -----------------------------------------------------------------------------------------------
 
 
+def facts_of_run(settings, rows):
+    """What is written to settings.json: the settings, and how much data there is."""
+    return {**dataclasses.asdict(settings), "rows": len(rows)}
+
+
 def check_settings(settings, rows, held_out, crew, out):
     """Refuse what cannot work before anything is computed."""
     if settings.global_batch < crew.size:
@@ -257,44 +274,20 @@ def check_settings(settings, rows, held_out, crew, out):
                       f"{settings.global_batch}; prepare more text, or lower it or --context-length")
     if settings.eval_every and not len(held_out):
         raise Refused("the held-out texts are shorter than one row; hold out more, or use --eval-every 0")
-    if settings.warmup_steps >= settings.steps:
-        raise Refused(f"--warmup-steps {settings.warmup_steps} must be below --steps {settings.steps}")
+    if settings.warmup_steps + settings.decay_steps >= settings.steps:
+        raise Refused(f"--warmup-steps {settings.warmup_steps} and --decay-steps {settings.decay_steps} together must "
+                      f"be below --steps {settings.steps}")
     if min(settings.steps, settings.global_batch, settings.micro_batch, settings.save_every, settings.log_every) < 1:
         raise Refused("steps, batches and intervals must be at least 1")
     before = out / "settings.json"
     if before.is_file():
         old = json.loads(before.read_text(encoding="utf-8"))
-        for name, value in dataclasses.asdict(settings).items():
-            if name not in FREE_TO_CHANGE and old.get(name) != value:
+        for name, value in facts_of_run(settings, rows).items():
+            # A run that holds its peak has no end yet; check_end looks at whether its fall has begun.
+            open_end = settings.decay_steps and old.get("decay_steps") and name in ("steps", "decay_steps")
+            if name not in FREE_TO_CHANGE and not open_end and old.get(name) != value:
                 raise Refused(f"{out} was begun with {name} {old.get(name)}, and is to go on with {value}; use the old "
                               "value, or another folder")
-
-
-class LossInPieces(torch.autograd.Function):
-    """Sum of the cross-entropies of features (N, D) under a head (V, D), a few rows at a time.
-
-    Logits, their softmax and its gradient for all rows would be by far the largest tensors of a step: 50,257 numbers
-    per token. Here a piece's gradients are computed at once, and its logits are gone before the next one. On a CPU
-    that is faster as well, because a piece stays in the processor's cache.
-    """
-
-    @staticmethod
-    def forward(ctx, features, head, targets, n_rows):
-        features, head = features.detach().requires_grad_(), head.detach().requires_grad_()
-        total = 0.0
-        with torch.enable_grad():
-            for part, wanted in zip(features.split(n_rows), targets.split(n_rows)):
-                logits = nn.functional.linear(part, head).float()                # (n_rows, V)
-                loss = nn.functional.cross_entropy(logits, wanted, reduction="sum")
-                loss.backward()
-                total += loss.detach()
-        ctx.save_for_backward(features.grad, head.grad)
-        return total
-
-    @staticmethod
-    def backward(ctx, scale):
-        features_grad, head_grad = ctx.saved_tensors
-        return features_grad * scale, head_grad * scale, None, None
 
 
 class SummedLoss(nn.Module):
@@ -309,13 +302,7 @@ class SummedLoss(nn.Module):
         self.features = torch.compile(model.features) if compile else model.features
 
     def forward(self, inputs, targets):
-        features, targets = self.features(inputs).flatten(0, 1), targets.flatten()
-        # 128 rows of logits are 26 MB, about what a CPU's cache holds; a GPU needs more of them to be busy.
-        n_rows = 128 if features.device.type == "cpu" else 4096
-        if torch.is_grad_enabled():
-            return LossInPieces.apply(features, self.model.out_head.weight, targets, n_rows)
-        return sum(nn.functional.cross_entropy(self.model.out_head(part).float(), wanted, reduction="sum")
-                   for part, wanted in zip(features.split(n_rows), targets.split(n_rows)))
+        return appendix.summed_loss(self.features(inputs), self.model.out_head.weight, targets)
 
 
 def my_pieces(numbers, settings, crew):
@@ -338,10 +325,27 @@ def mean_loss(loss, rows, part, settings, crew):
         return loss(inputs.to(crew.device), targets.to(crew.device)) / targets.numel()
 
 
+def check_end(settings, out, step):
+    """Refuse another end for a run whose learning rate has begun to fall, or would already have."""
+    old = json.loads((out / "settings.json").read_text(encoding="utf-8"))
+    new, before = ((given["steps"], given["decay_steps"]) for given in (dataclasses.asdict(settings), old))
+    if new != before and step > min(steps - decay_steps for steps, decay_steps in (new, before)):
+        raise Refused(f"{out} is at step {step}, and was begun with --steps {before[0]} --decay-steps {before[1]}; "
+                      f"with {new[0]} and {new[1]} its learning rate would jump. Use the old values, or a later end")
+
+
+def lr_of_step(step, settings):
+    """Learning rate of a step: warmup, the peak if it is to be held, and half a cosine wave down."""
+    if not settings.decay_steps or step < settings.warmup_steps:
+        return appendix.lr_at_step(step, settings.steps, settings.warmup_steps, 0.0, settings.lr, settings.min_lr)
+    falling = max(0, step - (settings.steps - settings.decay_steps))
+    return appendix.lr_at_step(falling, settings.decay_steps, 0, 0.0, settings.lr, settings.min_lr)
+
+
 @torch.no_grad()
 def held_out_loss(loss, held_out, settings, crew):
-    """Mean loss over the first ``eval_rows`` held-out rows, computed by all processes together."""
-    numbers = range(min(settings.eval_rows, len(held_out)))
+    """Mean loss over ``eval_rows`` rows, spread evenly over the held-out texts; computed by all processes together."""
+    numbers = np.linspace(0, len(held_out) - 1, min(settings.eval_rows, len(held_out))).astype(int)
     was_training = loss.training
     loss.eval()
     total = 0.0
@@ -387,29 +391,51 @@ class Log:
         print("  ".join(f"{name} {value}" for name, value in values.items() if value != ""), flush=True)
 
 
+def config_of_run(settings):
+    """The model's configuration: GPT-2's vocabulary and layout at the size asked for."""
+    sizes = ("emb_dim", "n_layers", "n_heads", "context_length", "drop_rate")
+    return {"vocab_size": VOCAB_SIZE, "qkv_bias": True, "tie_weights": True,
+            **{name: getattr(settings, name) for name in sizes}}  # fmt: skip
+
+
+@torch.no_grad()
+def start_as_gpt2(model):
+    """Draw first weights as GPT-2 does; returns the model.
+
+    PyTorch's own start gives each position a vector 50 times as long as a tied token's, and training takes long to
+    get over that. Here matrices have a standard deviation of 0.02 and biases are 0. The last matrix of each branch
+    gets less, so that 2 * n_layers branches added up are no longer than one (Radford et al., 2019, section 2.3).
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.ndim >= 2:
+            last = name.endswith(("att.out_proj.weight", "ff.layers.2.weight"))
+            parameter.normal_(std=0.02 / math.sqrt(2 * len(model.trf_blocks)) if last else 0.02)
+        elif name.endswith("bias"):
+            parameter.zero_()
+    return model
+
+
 def run(settings, data, out, crew):
     """Train to the last step, or to the signal to stop; returns the last step that was done."""
-    appendix = load_chapter("appendix_d_training_loop")
     rows, held_out = (Rows(data, part, settings.context_length) for part in ("train", "held_out"))
     check_settings(settings, rows, held_out, crew, out)
-    cfg = {"vocab_size": VOCAB_SIZE, "context_length": settings.context_length, "emb_dim": settings.emb_dim,
-           "n_heads": settings.n_heads, "n_layers": settings.n_layers, "drop_rate": settings.drop_rate,
-           "qkv_bias": True, "tie_weights": True}  # fmt: skip
+    cfg = config_of_run(settings)
     torch.manual_seed(settings.seed)
     # Weights that are shared out are made on the CPU: one device need not have room for all.
     shard = settings.shard and crew.size > 1
-    model = GPTModel(cfg).to("cpu" if shard else crew.device)
+    model = start_as_gpt2(GPTModel(cfg)).to("cpu" if shard else crew.device)
     optimizer = make_optimizer(model, settings)
     progress, path = Progress(), out / "checkpoint.pth"
     if path.is_file():
         progress = restore_checkpoint(load_checkpoint(path), model, optimizer)
+        check_end(settings, out, progress.step)
     loss = crew.spread(SummedLoss(model, settings.compile), shard)
     if shard:
         optimizer = shared_out(optimizer, make_optimizer(model, settings))
     chief = crew.rank == 0
     if chief:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "settings.json").write_text(json.dumps(dataclasses.asdict(settings), indent=2), encoding="utf-8")
+        (out / "settings.json").write_text(json.dumps(facts_of_run(settings, rows), indent=2), encoding="utf-8")
         log = Log(out / "log.csv", progress.step)
         n_parameters = sum(parameter.numel() for parameter in model.parameters())
         print(f"{n_parameters:,} parameters, {len(rows):,} rows, {crew.size} process(es) on {crew.device.type}; "
@@ -424,7 +450,7 @@ def run(settings, data, out, crew):
         step = progress.step
         # The random numbers of a step depend on nothing but the seed, the step and the process.
         torch.manual_seed(int(np.random.default_rng([settings.seed, step, crew.rank]).integers(2**63)))
-        lr = appendix.lr_at_step(step, settings.steps, settings.warmup_steps, 0.0, settings.lr, settings.min_lr)
+        lr = lr_of_step(step, settings)
         appendix.set_learning_rate(optimizer, lr)
         optimizer.zero_grad()
         numbers = rows_of_step(step, len(rows), settings.global_batch, settings.seed)
@@ -464,7 +490,7 @@ def run(settings, data, out, crew):
 
 def make_optimizer(model, settings):
     """AdamW for a model, with weight decay for its matrices only."""
-    groups = load_chapter("appendix_d_training_loop").decay_groups(model, settings.weight_decay)
+    groups = appendix.decay_groups(model, settings.weight_decay)
     fused = next(model.parameters()).device.type in ("cpu", "cuda")
     return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.95), fused=fused)
 
@@ -478,6 +504,7 @@ def shared_out(whole, sharded):
     """Give an optimizer of shared-out parameters its part of another one's state; returns it."""
     for old, new in zip(parameters_of(whole), parameters_of(sharded)):
         for name, value in whole.state[old].items():
+            value = value.to(new.device)
             spread = value.ndim > 0
             sharded.state[new][name] = distribute_tensor(value, new.device_mesh, new.placements) if spread else value
     return sharded
@@ -512,6 +539,45 @@ def sample(model, prompt, n_tokens=40):
     return token_ids_to_text(ids, tokenizer).replace("\n", " ")
 
 
+# Finished models ----------------------------------------------------------------------------------------
+
+
+def export(out, folder, compact):
+    """Write the model of a run as a GPT-2 of transformers; or its config and weights only, in shared.compact's form."""
+    path = out / "checkpoint.pth"
+    if not path.is_file():
+        raise Refused(f"{path} is missing; {out} is not the folder of a run, or nothing has been saved yet")
+    checkpoint = load_checkpoint(path)
+    model = GPTModel(checkpoint["config"])
+    restore_checkpoint(checkpoint, model)
+    export_gpt2(model, checkpoint["config"], folder)
+    if compact:
+        from safetensors.numpy import load_file, save_file
+
+        from shared.compact import FORMAT, pack
+
+        weights = folder / "model.safetensors"
+        save_file(pack(load_file(weights)), weights, metadata=FORMAT)
+        for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+            (folder / name).unlink()
+    size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+    print(f"{folder}: {size:.1f} MB, after step {checkpoint['progress']['step']}")
+
+
+def measure(name, data):
+    """Loss and perplexity of a model on all held-out rows, which are as long as its context."""
+    settings, params = read_gpt2(name) if Path(name).is_dir() else download_and_load_gpt2(name, "gpt2")
+    crew = Team(0, 1, get_device())
+    model = GPTModel(config_of(settings))
+    load_weights_into_gpt(model, params)
+    held_out = Rows(data, "held_out", settings["n_ctx"])
+    if not len(held_out):
+        raise Refused(f"the held-out texts are shorter than one row of {settings['n_ctx']} tokens; hold out more")
+    loss = SummedLoss(model.to(crew.device), compile=False)
+    mean = held_out_loss(loss, held_out, Settings(eval_rows=len(held_out)), crew)
+    print(f"{len(held_out) * settings['n_ctx']:,} held-out tokens: loss {mean:.4f}, perplexity {math.exp(mean):.1f}")
+
+
 # Command line -------------------------------------------------------------------------------------------
 
 
@@ -532,22 +598,33 @@ def command_line(arguments=None):
         words = {"help": each.metadata["help"], "default": each.default}
         words |= {"action": "store_true"} if each.type is bool else {"type": each.type}
         training.add_argument(f"--{each.name.replace('_', '-')}", **words)
+    exporting = commands.add_parser("export", help="write a run's model in the format of transformers")
+    exporting.add_argument("out", type=Path, help="folder of the run")
+    exporting.add_argument("folder", type=Path, help="folder for the model")
+    exporting.add_argument("--compact", action="store_true", help="config and 8-bit weights only (shared/compact.py)")
+    measuring = commands.add_parser("measure", help="loss of a finished model on all held-out texts")
+    measuring.add_argument("model", help="a folder made by export, or a size: 12M is the course's model, 124M GPT-2")
+    measuring.add_argument("data", type=Path, help="folder made by prepare")
     asked = parser.parse_args(arguments)
-    if asked.command == "prepare":
+    if asked.command != "run":
         return asked, None
     return asked, Settings(**{each.name: getattr(asked, each.name) for each in dataclasses.fields(Settings)})
 
 
 def main(arguments=None):
     asked, settings = command_line(arguments)
-    if settings is None:
-        prepare(asked.texts, asked.data, asked.held_out)
-        return
     with team() as crew:
         try:
-            run(settings, asked.data, asked.out, crew)
+            if asked.command == "prepare":
+                prepare(asked.texts, asked.data, asked.held_out)
+            elif asked.command == "export":
+                export(asked.out, asked.folder, asked.compact)
+            elif asked.command == "measure":
+                measure(asked.model, asked.data)
+            else:
+                run(settings, asked.data, asked.out, crew)
         except (ValueError, RuntimeError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
                 raise Refused("out of memory: lower --micro-batch (the result stays the same), then --context-length "
                               "or --emb-dim") from error
             raise Refused(str(error)) from error

@@ -136,6 +136,28 @@ FAULTS = {
         ("norms swapped", '(("ln_1", block.norm1), ("ln_2", block.norm2))', '(("ln_1", block.norm2), ("ln_2", block.norm1))'),
         ("exported with exact GELU", '"activation_function": "gelu_new"', '"activation_function": "gelu"'),
     ],
+    "appendix_d_training_loop": [
+        ("warmup one step ahead", "initial_lr + current_step * (peak", "initial_lr + (current_step + 1) * (peak"),
+        ("quarter of a cosine", "(1 + math.cos(math.pi * progress)) / 2", "math.cos(math.pi / 2 * progress)"),
+        ("rises again after the end", "    if step >= total_steps:\n        return min_lr\n", ""),
+        ("decay begins one step late", "progress = (step - warmup_steps) / (total", "progress = (step - warmup_steps - 1) / (total"),
+        ("signed maximum", "parameter.grad.abs().max()", "parameter.grad.max()"),
+        ("NaN not noticed", "if not math.isfinite(norm):", "if math.isinf(norm):"),
+        ("peak read from the decayed rate", '.setdefault("peak_lr", optimizer.param_groups[0]["lr"])', '["lr"]'),
+        ("only the first group gets the rate", "for group in optimizer.param_groups:", "for group in optimizer.param_groups[:1]:"),
+        ("measuring draws random numbers", "with undisturbed():\n                        train_loss", "if True:\n                        train_loss"),
+        ("random numbers of the block seeded by the clock", "        torch.manual_seed(seed)\n        try:", "        try:"),
+        ("clipped after the step", "                norm = clip_gradients(model, max_norm, global_step)\n                optimizer.step()\n", "                optimizer.step()\n                norm = clip_gradients(model, max_norm, global_step)\n"),
+        ("gradients add up over the steps", "                optimizer.zero_grad()\n                global_step", "                global_step"),
+        ("rate of the step before", "lr = lr_at_step(global_step, total", "lr = lr_at_step(max(global_step - 1, 0), total"),
+        ("mean of the pieces' means", "(count / sum(counts))", "(1 / len(batches))"),
+        ("ignored targets count", "[(targets != -100).sum().item() for", "[targets.numel() for"),
+        ("vectors decay", '"weight_decay": 0.0}', '"weight_decay": weight_decay}'),
+        ("gradient from above ignored for the head", "head_grad * from_above", "head_grad"),
+        ("only the last piece's loss", "total += loss.detach()", "total = loss.detach()"),
+        ("pieces of the mean", "loss = torch.nn.functional.cross_entropy(logits, wanted, reduction=\"sum\")", "loss = torch.nn.functional.cross_entropy(logits, wanted)"),
+        ("sharding saves nothing", "16 * n_parameters / n_devices / 1e9", "16 * n_parameters / 1e9"),
+    ],
 }  # fmt: skip
 
 

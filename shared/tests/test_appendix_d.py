@@ -247,6 +247,29 @@ def test_an_iterator_of_batches_is_not_used_up_by_counting(appendix):
     assert loss > 5 and appendix.find_highest_gradient(model) > 0
 
 
+@pytest.mark.parametrize("n_rows", [None, 1, 60, 1_000])
+def test_loss_in_pieces_is_the_plain_loss(appendix, n_rows):
+    """Value and gradients of 300 tokens, also for a loss that is scaled, and without gradients."""
+    torch.manual_seed(0)
+    features, head = torch.randn(3, 100, 8, requires_grad=True), torch.randn(91, 8, requires_grad=True)
+    targets = torch.randint(0, 91, (3, 100))
+    want = nn.functional.cross_entropy((features @ head.T).flatten(0, 1), targets.flatten(), reduction="sum")
+    gradients = torch.autograd.grad(want / 7, (features, head))
+    got = appendix.summed_loss(features, head, targets, n_rows)
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(torch.autograd.grad(got / 7, (features, head)), gradients)
+    with torch.no_grad():
+        torch.testing.assert_close(appendix.summed_loss(features, head, targets, n_rows), want)
+
+
+def test_loss_in_pieces_never_holds_all_logits(appendix, monkeypatch):
+    sizes, linear = [], nn.functional.linear
+    monkeypatch.setattr(nn.functional, "linear", lambda x, w: sizes.append(len(x)) or linear(x, w))
+    features, head = torch.randn(2, 150, 4, requires_grad=True), torch.randn(11, 4, requires_grad=True)
+    appendix.summed_loss(features, head, torch.zeros(2, 150, dtype=torch.int64)).backward()
+    assert sizes == [128, 128, 44]
+
+
 def test_plans(appendix):
     plan = appendix.training_plan(10**9, 1.6e14, 8)
     want = {"tokens": 2 * 10**10, "days": 750_000 / 8 / 86_400, "memory_gb": 16, "sharded_gb": 2, "sent_gb": 7}

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -224,7 +225,8 @@ def test_measuring_and_pieces_do_not_change_the_weights(data, uncut, without_dro
 
 
 REFUSALS = [
-    ({"warmup_steps": 12}, "--warmup-steps 12 must be below --steps 12"),
+    ({"warmup_steps": 12}, "--warmup-steps 12 and --decay-steps 0 together must be below --steps 12"),
+    ({"decay_steps": 9}, "--decay-steps 9 together must be below --steps 12"),
     ({"global_batch": 10_000}, "fewer than --global-batch 10000"),
     ({"context_length": 4_000}, "fewer than --global-batch"),
     ({"save_every": 0}, "must be at least 1"),
@@ -245,6 +247,66 @@ def test_a_run_cannot_go_on_with_other_settings(train, data, uncut):
     with pytest.raises(SystemExit, match="was begun with lr 0.001, and is to go on with 0.002"):
         train.main(command(data, uncut, lr=0.002)[2:])
     train.main(command(data, uncut, micro_batch=3)[2:])      # this one may change; there is nothing left to do
+
+
+def test_a_run_cannot_go_on_with_other_data(train, data, uncut, tmp_path):
+    (tmp_path / "data.json").write_bytes((data / "data.json").read_bytes())
+    facts = json.loads((tmp_path / "data.json").read_text(encoding="utf-8"))
+    for name in facts["shards"]:
+        (tmp_path / name).write_bytes((data / name).read_bytes()[:-2_000])
+        facts["shards"][name] -= 1_000
+    (tmp_path / "data.json").write_text(json.dumps(facts), encoding="utf-8")
+    with pytest.raises(SystemExit, match="was begun with rows .*, and is to go on with"):
+        train.main(command(tmp_path, uncut)[2:])
+
+
+def test_a_run_that_holds_its_peak_has_an_open_end(train, data, tmp_path):
+    """Begun with 1,000 steps in mind, ended after 60: the same weights as with that end from the start."""
+    run(data, tmp_path / "planned", steps=60, decay_steps=3)
+    with subprocess.Popen(command(data, tmp_path / "open", steps=1_000, decay_steps=3, save_every=1), env=ENVIRONMENT,
+                          stdout=subprocess.PIPE, text=True) as process:  # fmt: skip
+        for line in process.stdout:
+            if line.startswith("step 3 "):
+                process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    stopped = torch.load(tmp_path / "open" / "checkpoint.pth", weights_only=True)["progress"]["step"]
+    assert stopped <= 57
+    run(data, tmp_path / "open", steps=60, decay_steps=3, save_every=1)
+    assert same(weights(tmp_path / "planned"), weights(tmp_path / "open"))
+    rates = [float(line["lr"]) for line in log(tmp_path / "open")]
+    assert rates[3:58] == [1e-3] * 55 and 1e-4 < rates[59] < rates[58] < 1e-3
+    with pytest.raises(SystemExit, match="is at step 60.* its learning rate would jump"):
+        train.main(command(data, tmp_path / "open", steps=80, decay_steps=3)[2:])
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"),
+                                   RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")], ids=str)
+def test_out_of_memory_says_what_to_lower(train, data, tmp_path, monkeypatch, error):
+    def too_large(*arguments):
+        raise error
+
+    monkeypatch.setattr(train, "train_step", too_large)
+    with pytest.raises(SystemExit, match="lower --micro-batch"):
+        train.main(command(data, tmp_path)[2:])
+
+
+@pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler on the CPU")
+def test_compiled_it_computes_the_same(data, without_dropout, tmp_path):
+    run(data, tmp_path, drop_rate=0.0, compile=True)
+    for one, other in zip(log(without_dropout), log(tmp_path)):
+        assert float(other["loss"]) == pytest.approx(float(one["loss"]), abs=1e-4)
+
+
+def test_first_weights_are_those_of_gpt2(train):
+    cfg = train.config_of_run(train.Settings(emb_dim=64, n_layers=8))
+    torch.manual_seed(0)
+    model = train.start_as_gpt2(train.GPTModel(cfg))
+    block = model.trf_blocks[3]
+    for parameter, std in ((model.tok_emb.weight, 0.02), (model.pos_emb.weight, 0.02), (block.att.W_key.weight, 0.02),
+                           (block.att.out_proj.weight, 0.005), (block.ff.layers[2].weight, 0.005)):  # fmt: skip
+        assert parameter.std().item() == pytest.approx(std, rel=0.05)
+    assert model.out_head.weight is model.tok_emb.weight and not block.ff.layers[0].bias.any()
+    assert (block.norm1.scale == 1).all() and not block.norm1.shift.any()
 
 
 def test_help_names_every_setting(train, capsys):
