@@ -79,8 +79,8 @@ class Settings:
     lr: float = setting(1e-3, "peak of the learning rate")
     warmup_steps: int = setting(100, "steps until the peak")
     min_lr: float = setting(1e-4, "learning rate at the end")
-    decay_steps: int = setting(0, "let the learning rate fall in the last so many steps only, and hold the peak before; "
-                               "then --steps can be changed until the fall begins. 0: it falls after the warmup")  # fmt: skip
+    decay_steps: int = setting(0, "let the learning rate fall only in the last so many steps, and hold the peak before; "
+                                  "then --steps may be changed until the fall begins. 0: it falls after the warmup")
     weight_decay: float = setting(0.1, "for matrices; vectors are not decayed")
     max_norm: float = setting(1.0, "limit of the gradient's norm")
     seed: int = setting(123, "for the first weights, the order of the rows, and dropout")
@@ -603,7 +603,7 @@ def command_line(arguments=None):
     exporting.add_argument("folder", type=Path, help="folder for the model")
     exporting.add_argument("--compact", action="store_true", help="config and 8-bit weights only (shared/compact.py)")
     measuring = commands.add_parser("measure", help="loss of a finished model on all held-out texts")
-    measuring.add_argument("model", help="a folder made by export, or a size: 12M is the course's model, 124M GPT-2")
+    measuring.add_argument("model", help="a folder made by export, or a size: 13M is the course's model, 124M GPT-2")
     measuring.add_argument("data", type=Path, help="folder made by prepare")
     asked = parser.parse_args(arguments)
     if asked.command != "run":
