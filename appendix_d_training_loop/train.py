@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -79,8 +80,8 @@ class Settings:
     lr: float = setting(1e-3, "peak of the learning rate")
     warmup_steps: int = setting(100, "steps until the peak")
     min_lr: float = setting(1e-4, "learning rate at the end")
-    decay_steps: int = setting(0, "let the learning rate fall only in the last so many steps, and hold the peak before; "
-                                  "then --steps may be changed until the fall begins. 0: it falls after the warmup")
+    decay_steps: int = setting(0, "hold the peak, and let the learning rate fall only in the last so many steps; then "
+                                  "--steps may be changed until the fall begins. 0: it falls after the warmup")
     weight_decay: float = setting(0.1, "for matrices; vectors are not decayed")
     max_norm: float = setting(1.0, "limit of the gradient's norm")
     seed: int = setting(123, "for the first weights, the order of the rows, and dropout")
@@ -164,7 +165,8 @@ class Rows:
                     raise Refused(f"{data / name} should hold {n_tokens:,} tokens, and does not; prepare it again")
                 self.shards.append(data / name)
                 counts.append(max(0, (n_tokens - 1) // length))
-                if n_tokens and self.tokens(-1)[:: max(1, n_tokens // 10_000)].max() >= VOCAB_SIZE:
+                # A thousand places, because each brings its neighbourhood of the file into memory.
+                if n_tokens and self.tokens(-1)[:: max(1, n_tokens // 1_000)].max() >= VOCAB_SIZE:
                     raise Refused(f"{data / name} has ids beyond {VOCAB_SIZE - 1}: it is of another vocabulary")
         self.first = np.cumsum([0, *counts])
 
@@ -186,10 +188,16 @@ class Rows:
         return rows[:, :-1], rows[:, 1:]
 
 
+@functools.lru_cache(maxsize=1)
+def order_of_pass(number, n_rows, seed):
+    """The rows in the order of a pass, a permutation of range(n_rows)."""
+    return np.random.default_rng([seed, number]).permutation(n_rows)
+
+
 def rows_of_step(step, n_rows, global_batch, seed):
     """Numbers of the rows of one step: each pass has an order of its own, and uses every row once."""
     per_pass = math.ceil(n_rows / global_batch)
-    order = np.random.default_rng([seed, step // per_pass]).permutation(n_rows)
+    order = order_of_pass(step // per_pass, n_rows, seed)
     place = step % per_pass * global_batch
     return order[place : place + global_batch]
 
@@ -603,7 +611,7 @@ def command_line(arguments=None):
     exporting.add_argument("folder", type=Path, help="folder for the model")
     exporting.add_argument("--compact", action="store_true", help="config and 8-bit weights only (shared/compact.py)")
     measuring = commands.add_parser("measure", help="loss of a finished model on all held-out texts")
-    measuring.add_argument("model", help="a folder made by export, or a size: 13M is the course's model, 124M GPT-2")
+    measuring.add_argument("model", help="a folder made by export, or a size of GPT-2, such as 124M")
     measuring.add_argument("data", type=Path, help="folder made by prepare")
     asked = parser.parse_args(arguments)
     if asked.command != "run":
