@@ -8,21 +8,28 @@
     python3 appendix_d_training_loop/train.py measure FOLDER DATA
 
 `prepare` tokenises all .txt files once. `run` trains, and goes on where it was if OUT holds a checkpoint. Stopped
-with Ctrl-C or SIGTERM, it saves a checkpoint first. OUT/log.csv has a line per logged step. `export` writes a run's
+with Ctrl-C or SIGTERM, it saves a checkpoint first; torchrun waits 30 seconds for that, or as long as its option
+--shutdown-timeout says. OUT/log.csv has a line per logged step. `export` writes a run's
 model as a GPT-2 of transformers, `measure` computes the loss of such a model on the held-out texts.
 """
 
 import argparse
 import contextlib
+import copy
 import csv
 import dataclasses
 import functools
+import hashlib
+import io
 import json
 import math
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,6 +61,7 @@ from appendix_d_training_loop.previous_chapters import (  # noqa: E402
     write_token_file,
 )
 from shared.carry import load_chapter  # noqa: E402
+from shared.course import print_any_character  # noqa: E402
 
 appendix = load_chapter("appendix_d_training_loop")  # schedule, clipping, weight decay and loss of the notebook
 VOCAB_SIZE, END_OF_TEXT = 50_257, "<|endoftext|>"
@@ -106,6 +114,24 @@ class Refused(SystemExit):
         super().__init__(f"train.py: {words}")
 
 
+def read_json(path):
+    """The dict in a JSON file; Refused if it is none."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise Refused(f"{path} cannot be read ({error})") from error
+    if not isinstance(facts, dict):
+        raise Refused(f"{path} should hold names and values, and holds a {type(facts).__name__}")
+    return facts
+
+
+def write_whole(path, text):
+    """Write a text file so that nobody ever sees half of it."""
+    part = Path(f"{path}.part")
+    part.write_text(text, encoding="utf-8", newline="")
+    os.replace(part, path)
+
+
 # Data ---------------------------------------------------------------------------------------------------
 
 
@@ -121,12 +147,14 @@ def prepare(texts, data, held_out):
     import tiktoken
 
     tokenizer = tiktoken.get_encoding("gpt2")
+    if not texts.is_dir():
+        raise Refused(f"{texts} is no folder")
     files = sorted(texts.glob("*.txt"))
     if not 0 < held_out < len(files):
         raise Refused(f"{texts} has {len(files)} .txt files; {held_out} of them cannot be held out")
     chosen = {files[math.floor((number + 0.5) * len(files) / held_out)] for number in range(held_out)}
     data.mkdir(parents=True, exist_ok=True)
-    facts = {"vocab_size": VOCAB_SIZE, "shards": {}, "held_out": sorted(path.name for path in chosen)}
+    facts = {"vocab_size": VOCAB_SIZE, "shards": {}, "checksums": {}, "held_out": sorted(path.name for path in chosen)}
     for part, paths in (("train", [p for p in files if p not in chosen]), ("held_out", sorted(chosen))):
         groups, size = [[]], 0
         for path in paths:
@@ -138,8 +166,10 @@ def prepare(texts, data, held_out):
             name = f"{part}_{number:03d}.bin"
             pieces = (piece for path in group for piece in (read_text(path), END_OF_TEXT))
             facts["shards"][name] = write_token_file(pieces, data / name, tokenizer)
+            with open(data / name, "rb") as file:
+                facts["checksums"][name] = hashlib.file_digest(file, "sha256").hexdigest()
             print(f"{name}: {len(group)} texts, {facts['shards'][name]:,} tokens")
-    (data / "data.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    write_whole(data / "data.json", json.dumps(facts, indent=2))
 
 
 class Rows:
@@ -148,25 +178,28 @@ class Rows:
     The files are mapped anew for each batch: a map that is kept holds on to every page it has shown, and would grow
     to the size of the file.
 
-    Raises Refused if a file is missing, was cut short or replaced, or has ids of another vocabulary.
+    Raises Refused if a file is missing or has another length than it should, or has ids of another vocabulary.
     """
 
     def __init__(self, data, part, length):
         path = data / "data.json"
         if not path.is_file():
             raise Refused(f"{path} is missing; make it with: train.py prepare FOLDER_WITH_TEXTS {data}")
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        if facts["vocab_size"] != VOCAB_SIZE:
-            raise Refused(f"{data} was tokenised with {facts['vocab_size']} ids, the model has {VOCAB_SIZE}")
-        self.length, self.shards, counts = length, [], []
-        for name, n_tokens in facts["shards"].items():
+        facts = read_json(path)
+        shards = facts.get("shards")
+        if not isinstance(shards, dict) or not all(type(n) is int and n > 0 for n in shards.values()):
+            raise Refused(f"{path} does not say how many tokens its files have; prepare the data again")
+        if facts.get("vocab_size") != VOCAB_SIZE:
+            raise Refused(f"{data} was tokenised with {facts.get('vocab_size')} ids, the model has {VOCAB_SIZE}")
+        self.length, self.shards, counts, self.checksums = length, [], [], facts.get("checksums")
+        for name, n_tokens in shards.items():
             if name.startswith(part):
                 if not (data / name).is_file() or (data / name).stat().st_size != 2 * n_tokens:
                     raise Refused(f"{data / name} should hold {n_tokens:,} tokens, and does not; prepare it again")
                 self.shards.append(data / name)
-                counts.append(max(0, (n_tokens - 1) // length))
+                counts.append((n_tokens - 1) // length)
                 # A thousand places, because each brings its neighbourhood of the file into memory.
-                if n_tokens and self.tokens(-1)[:: max(1, n_tokens // 1_000)].max() >= VOCAB_SIZE:
+                if self.tokens(-1)[:: max(1, n_tokens // 1_000)].max() >= VOCAB_SIZE:
                     raise Refused(f"{data / name} has ids beyond {VOCAB_SIZE - 1}: it is of another vocabulary")
         self.first = np.cumsum([0, *counts])
 
@@ -226,7 +259,7 @@ class Team:
         if self.size == 1:
             return loss
         if not shard:
-            return nn.parallel.DistributedDataParallel(loss)
+            return nn.parallel.DistributedDataParallel(loss, broadcast_buffers=False)    # the masks never change
         mesh = dist.init_device_mesh(self.device.type, (self.size,))
         for block in loss.model.trf_blocks:
             fully_shard(block, mesh=mesh)
@@ -250,6 +283,9 @@ def team():
     if size == 1:
         yield Team(0, 1, get_device())
         return
+    if "LOCAL_RANK" not in os.environ:
+        raise Refused(f"WORLD_SIZE is {size}, but torchrun has not started this process; start it with torchrun, or "
+                      "unset WORLD_SIZE")
     local = int(os.environ["LOCAL_RANK"])
     cuda = torch.cuda.is_available()
     if cuda and local >= torch.cuda.device_count():
@@ -260,20 +296,45 @@ def team():
     dist.init_process_group("nccl" if cuda else "gloo")
     try:
         yield Team(dist.get_rank(), size, device)
-    finally:
-        dist.destroy_process_group()
+    except BaseException as error:
+        # At once: the end of the process group would wait for the others, and they for this process.
+        if isinstance(error, Refused):
+            print(error, file=sys.stderr, flush=True)
+        else:
+            traceback.print_exc()
+        os._exit(1)
+    dist.destroy_process_group()
 
 
 # Training -----------------------------------------------------------------------------------------------
 
 
 def facts_of_run(settings, rows):
-    """What is written to settings.json: the settings, and how much data there is."""
-    return {**dataclasses.asdict(settings), "rows": len(rows)}
+    """What is written to settings.json: the settings, and which data they are for."""
+    return {**dataclasses.asdict(settings), "rows": len(rows), "checksums": rows.checksums}
+
+
+def check_ranges(settings):
+    """Refuse values that make no sense by themselves."""
+    for least, names in ((1, ("steps", "context_length", "global_batch", "micro_batch", "eval_rows", "save_every",
+                              "log_every")), (0, ("warmup_steps", "decay_steps", "eval_every", "seed"))):
+        for name in names:
+            if getattr(settings, name) < least:
+                raise Refused(f"--{name.replace('_', '-')} must be at least {least}; it is {getattr(settings, name)}")
+    if settings.seed >= 2**63:
+        raise Refused(f"--seed must be below 2**63; it is {settings.seed}")
+    if not 0 <= settings.min_lr <= settings.lr < math.inf:
+        raise Refused(f"--min-lr {settings.min_lr} must lie between 0 and --lr {settings.lr}")
+    if not (0 <= settings.weight_decay < math.inf and settings.max_norm > 0):
+        raise Refused(f"--weight-decay must be at least 0 and --max-norm above 0; they are {settings.weight_decay} and "
+                      f"{settings.max_norm}")
+    if settings.warmup_steps + settings.decay_steps >= settings.steps:
+        raise Refused(f"--warmup-steps {settings.warmup_steps} and --decay-steps {settings.decay_steps} together must "
+                      f"be below --steps {settings.steps}")
 
 
 def check_settings(settings, rows, held_out, crew, out):
-    """Refuse what cannot work before anything is computed."""
+    """Refuse what does not go together with the data, the processes, or the run that OUT holds."""
     if settings.global_batch < crew.size:
         raise Refused(f"--global-batch {settings.global_batch} leaves some of {crew.size} processes without a row; "
                       "raise it, or start fewer processes")
@@ -282,19 +343,15 @@ def check_settings(settings, rows, held_out, crew, out):
                       f"{settings.global_batch}; prepare more text, or lower it or --context-length")
     if settings.eval_every and not len(held_out):
         raise Refused("the held-out texts are shorter than one row; hold out more, or use --eval-every 0")
-    if settings.warmup_steps + settings.decay_steps >= settings.steps:
-        raise Refused(f"--warmup-steps {settings.warmup_steps} and --decay-steps {settings.decay_steps} together must "
-                      f"be below --steps {settings.steps}")
-    if min(settings.steps, settings.global_batch, settings.micro_batch, settings.save_every, settings.log_every) < 1:
-        raise Refused("steps, batches and intervals must be at least 1")
-    before = out / "settings.json"
-    if before.is_file():
-        old = json.loads(before.read_text(encoding="utf-8"))
+    if (out / "checkpoint.pth").exists():       # without one, nothing is lost if another run begins here
+        old = read_json(out / "settings.json")
         for name, value in facts_of_run(settings, rows).items():
             # A run that holds its peak has no end yet; check_end looks at whether its fall has begun.
             open_end = settings.decay_steps and old.get("decay_steps") and name in ("steps", "decay_steps")
-            if name not in FREE_TO_CHANGE and not open_end and old.get(name) != value:
-                raise Refused(f"{out} was begun with {name} {old.get(name)}, and is to go on with {value}; use the old "
+            if name in old and name not in FREE_TO_CHANGE and not open_end and old[name] != value:
+                if name == "checksums":
+                    raise Refused(f"{out} was begun with other data; use those, or another folder")
+                raise Refused(f"{out} was begun with {name} {old[name]}, and is to go on with {value}; use the old "
                               "value, or another folder")
 
 
@@ -335,11 +392,17 @@ def mean_loss(loss, rows, part, settings, crew):
 
 def check_end(settings, out, step):
     """Refuse another end for a run whose learning rate has begun to fall, or would already have."""
-    old = json.loads((out / "settings.json").read_text(encoding="utf-8"))
-    new, before = ((given["steps"], given["decay_steps"]) for given in (dataclasses.asdict(settings), old))
-    if new != before and step > min(steps - decay_steps for steps, decay_steps in (new, before)):
-        raise Refused(f"{out} is at step {step}, and was begun with --steps {before[0]} --decay-steps {before[1]}; "
-                      f"with {new[0]} and {new[1]} its learning rate would jump. Use the old values, or a later end")
+    old = read_json(out / "settings.json")
+    given = dataclasses.asdict(settings)
+    end, fall, old_end, old_fall = (facts.get(name, 0) for facts in (given, old) for name in ("steps", "decay_steps"))
+    if (end, fall) == (old_end, old_fall):
+        return
+    if step > old_end - old_fall:
+        raise Refused(f"{out} is at step {step}, and its learning rate has begun to fall; go on with --steps {old_end} "
+                      f"--decay-steps {old_fall}, or begin in another folder")
+    if step > end - fall:
+        raise Refused(f"{out} is at step {step}; with --steps {end} --decay-steps {fall} its learning rate would have "
+                      "begun to fall before that. Choose a later end")
 
 
 def lr_of_step(step, settings):
@@ -384,14 +447,18 @@ class Log:
     FIELDS = ("step", "tokens", "lr", "loss", "norm", "held_out", "tokens_per_second")
 
     def __init__(self, path, step):
-        kept = []
+        kept = io.StringIO(newline="")
+        writer = csv.DictWriter(kept, self.FIELDS)
+        writer.writeheader()
         if path.is_file():
-            with open(path, encoding="utf-8", newline="") as file:
-                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-        self.file = open(path, "w", encoding="utf-8", newline="")
+            with open(path, encoding="utf-8", errors="replace", newline="") as file:
+                for row in csv.DictReader(file):        # a line may be half or damaged after a crash
+                    if set(row) == set(self.FIELDS) and None not in row.values() and row["step"].isdigit():
+                        if int(row["step"]) <= step:
+                            writer.writerow(row)
+        write_whole(path, kept.getvalue())
+        self.file = open(path, "a", encoding="utf-8", newline="")
         self.writer = csv.DictWriter(self.file, self.FIELDS)
-        self.writer.writeheader()
-        self.writer.writerows(kept)
 
     def write(self, **values):
         self.writer.writerow(values)
@@ -423,10 +490,32 @@ def start_as_gpt2(model):
     return model
 
 
+@contextlib.contextmanager
+def signals_to_stop():
+    """A list that gets an entry for each Ctrl-C, SIGTERM and SIGHUP (a closed terminal), which then do nothing else."""
+    asked, before = [], {}
+    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+        if hasattr(signal, name):       # Windows has no SIGHUP
+            before[name] = signal.signal(getattr(signal, name), lambda *_: asked.append(True))
+    try:
+        yield asked
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
 def run(settings, data, out, crew):
     """Train to the last step, or to the signal to stop; returns the last step that was done."""
+    with signals_to_stop() as asked_to_stop:
+        return train_until_stopped(settings, data, out, crew, asked_to_stop)
+
+
+def train_until_stopped(settings, data, out, crew, asked_to_stop):
+    """Train to the last step, or until ``asked_to_stop`` has an entry in some process; returns the last step done."""
+    check_ranges(settings)
     rows, held_out = (Rows(data, part, settings.context_length) for part in ("train", "held_out"))
     check_settings(settings, rows, held_out, crew, out)
+    out.mkdir(parents=True, exist_ok=True)
     cfg = config_of_run(settings)
     torch.manual_seed(settings.seed)
     # Weights that are shared out are made on the CPU: one device need not have room for all.
@@ -437,21 +526,22 @@ def run(settings, data, out, crew):
     if path.is_file():
         progress = restore_checkpoint(load_checkpoint(path), model, optimizer)
         check_end(settings, out, progress.step)
+    crew.sum(0)     # all have read settings.json before it is written
+    if shard:
+        states = [optimizer.state[parameter] for parameter in parameters_of(optimizer)]
+        del optimizer       # it holds on to the whole weights, which would stay on a GPU beside its share of them
     loss = crew.spread(SummedLoss(model, settings.compile), shard)
     if shard:
-        optimizer = shared_out(optimizer, make_optimizer(model, settings))
+        optimizer = make_optimizer(model, settings)
+        share_out(states, optimizer)
     chief = crew.rank == 0
     if chief:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "settings.json").write_text(json.dumps(facts_of_run(settings, rows), indent=2), encoding="utf-8")
+        write_whole(out / "settings.json", json.dumps(facts_of_run(settings, rows), indent=2))
         log = Log(out / "log.csv", progress.step)
         n_parameters = sum(parameter.numel() for parameter in model.parameters())
         print(f"{n_parameters:,} parameters, {len(rows):,} rows, {crew.size} process(es) on {crew.device.type}; "
               f"from step {progress.step} to {settings.steps}", flush=True)  # fmt: skip
 
-    asked_to_stop = []
-    for name in ("SIGTERM", "SIGINT"):
-        signal.signal(getattr(signal, name), lambda *_: asked_to_stop.append(True))
     loss.train()
     start, tokens_before = time.perf_counter(), progress.tokens_seen
     while progress.step < settings.steps:
@@ -463,7 +553,7 @@ def run(settings, data, out, crew):
         optimizer.zero_grad()
         numbers = rows_of_step(step, len(rows), settings.global_batch, settings.seed)
         step_loss = train_step(loss, rows, numbers, settings, crew)
-        norm = appendix.clip_gradients(model, settings.max_norm, step)
+        norm = appendix.clip_gradients(model, settings.max_norm, step + 1)
         optimizer.step()
         progress.step, progress.tokens_seen = step + 1, progress.tokens_seen + len(numbers) * settings.context_length
         progress.epoch = progress.step // math.ceil(len(rows) / settings.global_batch)
@@ -471,6 +561,13 @@ def run(settings, data, out, crew):
         last = progress.step == settings.steps
         stop = crew.sum(len(asked_to_stop))[0] > 0
         measure = settings.eval_every and (progress.step % settings.eval_every == 0 or last)
+        save = last or stop or progress.step % settings.save_every == 0
+        write = bool(measure and settings.prompt)
+        if save or write:
+            # With FSDP nobody has the whole model, so all processes take part in putting it together.
+            whole, its_optimizer = gathered(model, optimizer, cfg, settings, chief) if shard else (model, optimizer)
+        if chief and save:      # first, because somebody who has asked to stop may not wait long
+            save_or_refuse(path, whole, its_optimizer, cfg, progress)
         measured = held_out_loss(loss, held_out, settings, crew) if measure else ""
         if chief and (measure or last or progress.step % settings.log_every == 0):
             speed = (progress.tokens_seen - tokens_before) / (time.perf_counter() - start)
@@ -478,15 +575,8 @@ def run(settings, data, out, crew):
             log.write(step=progress.step, tokens=progress.tokens_seen, lr=f"{lr:.3e}", loss=f"{step_loss:.5f}",
                       norm=f"{norm:.3f}", held_out=f"{measured:.5f}" if measure else "",
                       tokens_per_second=f"{speed:.0f}")  # fmt: skip
-        write = settings.prompt if measure else ""
-        save = last or stop or progress.step % settings.save_every == 0
-        if write or save:
-            # With FSDP nobody has the whole model, so all processes take part in putting it together.
-            whole, its_optimizer = gathered(model, optimizer, cfg, settings) if shard else (model, optimizer)
-            if chief and write:
-                print(sample(whole, write), flush=True)
-            if chief and save:
-                save_checkpoint(path, whole, its_optimizer, cfg, progress)
+        if chief and write:
+            print(sample(whole, settings.prompt), flush=True)
         if stop:
             break
     if chief:
@@ -508,28 +598,41 @@ def parameters_of(optimizer):
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def shared_out(whole, sharded):
-    """Give an optimizer of shared-out parameters its part of another one's state; returns it."""
-    for old, new in zip(parameters_of(whole), parameters_of(sharded)):
-        for name, value in whole.state[old].items():
-            value = value.to(new.device)
-            spread = value.ndim > 0
-            sharded.state[new][name] = distribute_tensor(value, new.device_mesh, new.placements) if spread else value
-    return sharded
+def share_out(states, sharded):
+    """Give an optimizer of shared-out parameters its part of the states (a dict a parameter) of a whole model's."""
+    for state, parameter in zip(states, parameters_of(sharded)):
+        for name, value in state.items():
+            value = value.to(parameter.device)
+            if value.ndim:
+                value = distribute_tensor(value, parameter.device_mesh, parameter.placements)
+            sharded.state[parameter][name] = value
 
 
-def gathered(model, optimizer, cfg, settings):
-    """Whole copies of a shared-out model and its optimizer, on the CPU; all processes must call it."""
+def gathered(model, optimizer, cfg, settings, chief):
+    """Whole copies, on the CPU, of a shared-out model and its optimizer; all must call it, only the chief gets them."""
     def whole(tensor):
         return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu()
 
-    copy = GPTModel(cfg)
-    copy.load_state_dict({name: whole(tensor) for name, tensor in model.state_dict().items()})
-    its_optimizer = make_optimizer(copy, settings)
-    for old, new in zip(parameters_of(optimizer), parameters_of(its_optimizer)):
-        its_optimizer.state[new] = {name: whole(value) for name, value in optimizer.state[old].items()}
-    its_optimizer.param_groups[0]["lr"] = its_optimizer.param_groups[1]["lr"] = optimizer.param_groups[0]["lr"]
-    return copy, its_optimizer
+    weights = {name: whole(tensor) for name, tensor in model.state_dict().items()}
+    states = [{name: whole(value) for name, value in optimizer.state[parameter].items()}
+              for parameter in parameters_of(optimizer)]  # fmt: skip
+    if not chief:
+        return None, None
+    whole_model = GPTModel(cfg)
+    whole_model.load_state_dict(weights)
+    its_optimizer = make_optimizer(whole_model, settings)
+    for parameter, state in zip(parameters_of(its_optimizer), states):
+        its_optimizer.state[parameter] = state
+    appendix.set_learning_rate(its_optimizer, optimizer.param_groups[0]["lr"])
+    return whole_model, its_optimizer
+
+
+def save_or_refuse(path, *parts):
+    """save_checkpoint; a disk that is full ends the run with a message, and the checkpoint before stays."""
+    try:
+        save_checkpoint(path, *parts)
+    except (OSError, RuntimeError) as error:
+        raise Refused(f"{path} cannot be written; is the disk full? ({error})") from error
 
 
 def sample(model, prompt, n_tokens=40):
@@ -541,7 +644,7 @@ def sample(model, prompt, n_tokens=40):
 
     tokenizer = tiktoken.get_encoding("gpt2")
     ids = text_to_token_ids(prompt, tokenizer).to(model.tok_emb.weight.device)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[ids.device] if ids.is_cuda else []):
         torch.manual_seed(0)
         ids = generate(model, ids, n_tokens, model.pos_emb.num_embeddings, temperature=0.8, top_k=50)
     return token_ids_to_text(ids, tokenizer).replace("\n", " ")
@@ -572,9 +675,35 @@ def export(out, folder, compact):
     print(f"{folder}: {size:.1f} MB, after step {checkpoint['progress']['step']}")
 
 
+def read_model(name):
+    """Settings and arrays of a model in a folder, compact or not, or of a size of GPT-2."""
+    folder = Path(name)
+    if not folder.is_dir():
+        try:
+            return download_and_load_gpt2(name, "gpt2")
+        except ValueError as error:
+            raise Refused(f"{name} is no folder, and no size: {error}") from error
+    if not all((folder / part).is_file() for part in ("config.json", "model.safetensors")):
+        raise Refused(f"{name} lacks config.json or model.safetensors; from a run, make such a folder with: train.py "
+                      f"export {name} FOLDER")
+    from safetensors import safe_open
+    from safetensors.numpy import load_file, save_file
+
+    from shared.compact import FORMAT, unpack
+
+    with safe_open(folder / "model.safetensors", framework="np") as file:
+        compact = file.metadata() == FORMAT
+    if not compact:
+        return read_gpt2(folder)
+    with tempfile.TemporaryDirectory() as whole:
+        save_file(unpack(load_file(folder / "model.safetensors")), Path(whole) / "model.safetensors")
+        shutil.copyfile(folder / "config.json", Path(whole) / "config.json")
+        return copy.deepcopy(read_gpt2(whole))      # its arrays would otherwise be in the file that goes away
+
+
 def measure(name, data):
     """Loss and perplexity of a model on all held-out rows, which are as long as its context."""
-    settings, params = read_gpt2(name) if Path(name).is_dir() else download_and_load_gpt2(name, "gpt2")
+    settings, params = read_model(name)
     crew = Team(0, 1, get_device())
     model = GPTModel(config_of(settings))
     load_weights_into_gpt(model, params)
@@ -619,23 +748,34 @@ def command_line(arguments=None):
     return asked, Settings(**{each.name: getattr(asked, each.name) for each in dataclasses.fields(Settings)})
 
 
+@contextlib.contextmanager
+def in_one_line():
+    """Errors that a user can do something about end the program with their message, without a traceback."""
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise Refused("out of memory: lower --micro-batch (the result stays the same), or begin a smaller model "
+                          "in another folder, with a lower --context-length or --emb-dim") from error
+        raise Refused(str(error)) from error
+
+
 def main(arguments=None):
+    print_any_character()
     asked, settings = command_line(arguments)
-    with team() as crew:
-        try:
-            if asked.command == "prepare":
-                prepare(asked.texts, asked.data, asked.held_out)
-            elif asked.command == "export":
-                export(asked.out, asked.folder, asked.compact)
-            elif asked.command == "measure":
-                measure(asked.model, asked.data)
-            else:
-                run(settings, asked.data, asked.out, crew)
-        except (ValueError, RuntimeError) as error:
-            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-                raise Refused("out of memory: lower --micro-batch (the result stays the same), then --context-length "
-                              "or --emb-dim") from error
-            raise Refused(str(error)) from error
+    if asked.command == "run":
+        with team() as crew, in_one_line():
+            run(settings, asked.data, asked.out, crew)
+        return
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise Refused(f"{asked.command} is the work of one process; start it without torchrun")
+    with in_one_line():
+        if asked.command == "prepare":
+            prepare(asked.texts, asked.data, asked.held_out)
+        elif asked.command == "export":
+            export(asked.out, asked.folder, asked.compact)
+        else:
+            measure(asked.model, asked.data)
 
 
 if __name__ == "__main__":
