@@ -1,9 +1,9 @@
 """Times appendix D's train.py, and measures its memory.
 
-    python3 -m shared.tests.bench_appendix_d speed DATA    tokens a second of train.py and of a plain loop around
-                                                           transformers' GPT-2, at 10 and 124 million parameters
-    python3 -m shared.tests.bench_appendix_d memory        peak memory of a run over a 60 MB and a 600 MB token file
-                                                           (writes 660 MB to a temporary folder)
+    python3 -m shared.tests.bench_appendix_d speed DATA [SIZE]    tokens a second of train.py and of a plain loop around
+                                                                  transformers' GPT-2, at 10M and 124M parameters
+    python3 -m shared.tests.bench_appendix_d memory               peak memory of runs over 60 MB and 600 MB of tokens
+                                                                  (writes 660 MB to a temporary folder)
 
 DATA is a folder made by `train.py prepare`.
 """
@@ -76,25 +76,27 @@ def transformers_loop(train, settings, data):
     return step
 
 
-def speed(data):
+def speed(data, *names):
     """Tokens a second of both loops, step by step in turn, in 32 and 16 bits; medians."""
     sys.path.insert(0, str(ROOT))
     from appendix_d_training_loop import train
 
     for name, sizes in CONFIGS.items():
+        if names and name not in names:
+            continue
         for bf16 in (False, True):
             settings = train.Settings(**sizes, bf16=bf16)
             ours, n_parameters = course_loop(train, settings, Path(data))
             theirs = transformers_loop(train, settings, Path(data))
             seconds = {"train.py": [], "transformers": []}
-            for number in range(9):
+            for number in range(14):
                 for label, step in (("train.py", ours), ("transformers", theirs)):
                     start = time.perf_counter()
                     loss = step(number)
                     seconds[label].append(time.perf_counter() - start)
                     assert math.isfinite(loss)
             tokens = settings.global_batch * settings.context_length
-            rates = {label: tokens / median(times[2:]) for label, times in seconds.items()}
+            rates = {label: tokens / median(times[1:]) for label, times in seconds.items()}
             print(f"{name} ({n_parameters:,} parameters), {'bfloat16' if bf16 else '32 bits'}: "
                   + ", ".join(f"{label} {rate:.0f} tokens/s" for label, rate in rates.items())
                   + f", ratio {rates['train.py'] / rates['transformers']:.2f}", flush=True)  # fmt: skip
