@@ -303,7 +303,12 @@ def team():
         else:
             traceback.print_exc()
         os._exit(1)
+    dist.barrier()      # nobody leaves while another still needs it
     dist.destroy_process_group()
+    # Threads of gloo that FSDP has used now and then abort Python's own way out, after all is done.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 # Training -----------------------------------------------------------------------------------------------
