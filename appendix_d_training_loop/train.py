@@ -9,8 +9,8 @@
 
 `prepare` tokenises all .txt files once. `run` trains, and goes on where it was if OUT holds a checkpoint. Stopped
 with Ctrl-C or SIGTERM, it saves a checkpoint first; torchrun waits 30 seconds for that, or as long as its option
---shutdown-timeout says. OUT/log.csv has a line per logged step. `export` writes a run's
-model as a GPT-2 of transformers, `measure` computes the loss of such a model on the held-out texts.
+--shutdown-timeout says. OUT/log.csv has a line per logged step. `export` writes a run's model as a GPT-2 of
+transformers, `measure` computes the loss of such a model on the held-out texts.
 """
 
 import argparse
@@ -48,6 +48,7 @@ from appendix_d_training_loop.previous_chapters import (  # noqa: E402
     Progress,
     config_of,
     download_and_load_gpt2,
+    eval_mode,
     export_gpt2,
     generate,
     get_device,
@@ -61,7 +62,7 @@ from appendix_d_training_loop.previous_chapters import (  # noqa: E402
     write_token_file,
 )
 from shared.carry import load_chapter  # noqa: E402
-from shared.course import print_any_character  # noqa: E402
+from shared.course import print_any_character, write_file  # noqa: E402
 
 appendix = load_chapter("appendix_d_training_loop")  # schedule, clipping, weight decay and loss of the notebook
 VOCAB_SIZE, END_OF_TEXT = 50_257, "<|endoftext|>"
@@ -125,13 +126,6 @@ def read_json(path):
     return facts
 
 
-def write_whole(path, text):
-    """Write a text file so that nobody ever sees half of it."""
-    part = Path(f"{path}.part")
-    part.write_text(text, encoding="utf-8", newline="")
-    os.replace(part, path)
-
-
 # Data ---------------------------------------------------------------------------------------------------
 
 
@@ -169,7 +163,7 @@ def prepare(texts, data, held_out):
             with open(data / name, "rb") as file:
                 facts["checksums"][name] = hashlib.file_digest(file, "sha256").hexdigest()
             print(f"{name}: {len(group)} texts, {facts['shards'][name]:,} tokens")
-    write_whole(data / "data.json", json.dumps(facts, indent=2))
+    write_file(data / "data.json", json.dumps(facts, indent=2).encode())
 
 
 class Rows:
@@ -259,7 +253,7 @@ class Team:
         """The sums of numbers over all processes."""
         if self.size == 1:
             return numbers
-        total = torch.tensor(numbers, dtype=torch.float64, device="cpu" if self.device.type == "cpu" else self.device)
+        total = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
         return tuple(total.tolist())
 
@@ -381,15 +375,7 @@ class SummedLoss(nn.Module):
         self.features = torch.compile(model.features) if compile else model.features
 
     def forward(self, inputs, targets):
-        features = self.features(inputs)
-        # Each piece adds a gradient as large as the head to that of the whole. For a narrow model that is little, and
-        # the logits of 128 tokens still fit a CPU's cache. A wide one takes pieces for the sake of memory only.
-        narrow = features.shape[2] <= 384 and features.device.type == "cpu"
-        n_rows = 128 if narrow else 4_096
-        if targets.numel() > n_rows:
-            return appendix.summed_loss(features, self.model.out_head.weight, targets, n_rows)
-        logits = self.model.out_head(features).float()
-        return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+        return appendix.summed_loss(self.features(inputs), self.model.out_head.weight, targets)
 
 
 def my_pieces(numbers, settings, crew):
@@ -435,16 +421,12 @@ def lr_of_step(step, settings):
     return appendix.lr_at_step(falling, settings.decay_steps, 0, 0.0, settings.lr, settings.min_lr)
 
 
-@torch.no_grad()
 def held_out_loss(loss, held_out, settings, crew):
     """Mean loss over ``eval_rows`` rows, spread evenly over the held-out texts; computed by all processes together."""
     numbers = np.linspace(0, len(held_out) - 1, min(settings.eval_rows, len(held_out))).astype(int)
-    was_training = loss.training
-    loss.eval()
-    total = 0.0
-    for part, share, _ in my_pieces(numbers, settings, crew):
-        total += share * mean_loss(loss, held_out, part, settings, crew).item()
-    loss.train(was_training)
+    with eval_mode(loss):
+        total = sum(share * mean_loss(loss, held_out, part, settings, crew).item()
+                    for part, share, _ in my_pieces(numbers, settings, crew))  # fmt: skip
     return crew.sum(total)[0]
 
 
@@ -478,7 +460,7 @@ class Log:
                     if set(row) == set(self.FIELDS) and None not in row.values() and row["step"].isdigit():
                         if int(row["step"]) <= step:
                             writer.writerow(row)
-        write_whole(path, kept.getvalue())
+        write_file(path, kept.getvalue().encode())
         self.file = open(path, "a", encoding="utf-8", newline="")
         self.writer = csv.DictWriter(self.file, self.FIELDS)
 
@@ -527,13 +509,13 @@ def signals_to_stop():
 
 
 def run(settings, data, out, crew):
-    """Train to the last step, or to the signal to stop; returns the last step that was done."""
+    """Train to the last step, or to a signal to stop."""
     with signals_to_stop() as asked_to_stop:
-        return train_until_stopped(settings, data, out, crew, asked_to_stop)
+        train_until_stopped(settings, data, out, crew, asked_to_stop)
 
 
 def train_until_stopped(settings, data, out, crew, asked_to_stop):
-    """Train to the last step, or until ``asked_to_stop`` has an entry in some process; returns the last step done."""
+    """Train to the last step, or until ``asked_to_stop`` has an entry in some process."""
     check_ranges(settings)
     rows, held_out = (Rows(data, part, settings.context_length) for part in ("train", "held_out"))
     check_settings(settings, rows, held_out, crew, out)
@@ -558,7 +540,7 @@ def train_until_stopped(settings, data, out, crew, asked_to_stop):
         share_out(states, optimizer)
     chief = crew.rank == 0
     if chief:
-        write_whole(out / "settings.json", json.dumps(facts_of_run(settings, rows), indent=2))
+        write_file(out / "settings.json", json.dumps(facts_of_run(settings, rows), indent=2).encode())
         log = Log(out / "log.csv", progress.step)
         n_parameters = sum(parameter.numel() for parameter in model.parameters())
         print(f"{n_parameters:,} parameters, {len(rows):,} rows, {crew.size} process(es) on {crew.device.type}; "
@@ -582,20 +564,20 @@ def train_until_stopped(settings, data, out, crew, asked_to_stop):
 
         last = progress.step == settings.steps
         stop = crew.sum(len(asked_to_stop))[0] > 0
-        measure = settings.eval_every and (progress.step % settings.eval_every == 0 or last)
+        look = settings.eval_every and (progress.step % settings.eval_every == 0 or last)
         save = last or stop or progress.step % settings.save_every == 0
-        write = bool(measure and settings.prompt)
+        write = bool(look and settings.prompt)
         if save or write:
             # With FSDP nobody has the whole model, so all processes take part in putting it together.
             whole, its_optimizer = gathered(model, optimizer, cfg, settings, chief) if shard else (model, optimizer)
         if chief and save:      # first, because somebody who has asked to stop may not wait long
             save_or_refuse(path, whole, its_optimizer, cfg, progress)
-        measured = held_out_loss(loss, held_out, settings, crew) if measure else ""
-        if chief and (measure or last or progress.step % settings.log_every == 0):
+        measured = held_out_loss(loss, held_out, settings, crew) if look else ""
+        if chief and (look or last or progress.step % settings.log_every == 0):
             speed = (progress.tokens_seen - tokens_before) / (time.perf_counter() - start)
             start, tokens_before = time.perf_counter(), progress.tokens_seen
-            log.write(step=progress.step, tokens=progress.tokens_seen, lr=f"{lr:.3e}", loss=f"{step_loss:.5f}",
-                      norm=f"{norm:.3f}", held_out=f"{measured:.5f}" if measure else "",
+            log.write(step=progress.step, tokens=progress.tokens_seen, lr=f"{lr:.3e}", loss=f"{step_loss:.6f}",
+                      norm=f"{norm:.3f}", held_out=f"{measured:.6f}" if look else "",
                       tokens_per_second=f"{speed:.0f}")  # fmt: skip
         if chief and write:
             print(sample(whole, settings.prompt), flush=True)
@@ -605,7 +587,6 @@ def train_until_stopped(settings, data, out, crew, asked_to_stop):
         log.file.close()
         print(f"stopped after step {progress.step}; the same command goes on from there"
               if progress.step < settings.steps else f"done: {path}")  # fmt: skip
-    return progress.step
 
 
 def make_optimizer(model, settings):
@@ -658,7 +639,7 @@ def save_or_refuse(path, *parts):
 
 
 def sample(model, prompt, n_tokens=40):
-    """The prompt and what the model adds, on one line; uses random numbers of its own."""
+    """The prompt and what the model adds, on one line. Seeds the random numbers, as each training step does."""
     from shared.assets import use_offline_vocabulary
 
     use_offline_vocabulary()
@@ -666,9 +647,8 @@ def sample(model, prompt, n_tokens=40):
 
     tokenizer = tiktoken.get_encoding("gpt2")
     ids = text_to_token_ids(prompt, tokenizer).to(model.tok_emb.weight.device)
-    with torch.random.fork_rng(devices=[ids.device] if ids.is_cuda else []):
-        torch.manual_seed(0)
-        ids = generate(model, ids, n_tokens, model.pos_emb.num_embeddings, temperature=0.8, top_k=50)
+    torch.manual_seed(0)
+    ids = generate(model, ids, n_tokens, model.pos_emb.num_embeddings, temperature=0.8, top_k=50)
     return token_ids_to_text(ids, tokenizer).replace("\n", " ")
 
 
