@@ -1480,7 +1480,7 @@ def download_and_load_gpt2(model_size, models_dir):
     """Published weights of GPT-2, downloaded once.
 
     Args:
-        model_size: "124M", "355M", "774M" or "1558M".
+        model_size: "124M", "355M", "774M" or "1558M"; or "13M", the course's own small model.
         models_dir: the folder for downloads; a relative one counts from the course's cache.
 
     Returns:
@@ -1490,7 +1490,7 @@ def download_and_load_gpt2(model_size, models_dir):
     Raises:
         ValueError: for another size, or files that are damaged.
 
-    Without a network and without an earlier download, the course's stand-in is returned, and a line says so: its
+    Without a network and without an earlier download, the course's small model is returned, and a line says so: its
     ``settings`` are others.
     """
     return read_gpt2(fetch_gpt2(model_size, models_dir))

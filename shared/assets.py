@@ -151,7 +151,9 @@ GPT2_REPOSITORIES = {
     "1558M": "openai-community/gpt2-xl",
 }
 _GPT2_FILES = ("config.json", "model.safetensors")
-_STAND_IN = {"vocab_size": 50257, "n_positions": 256, "n_embd": 64, "n_layer": 2, "n_head": 4}
+# The course's own pretrained model, of the same layout; see the README.md in its folder.
+SMALL_MODEL = "13M"
+_SMALL_MODEL_FOLDER = Path(__file__).parent / "samples" / "small-model"
 
 
 @dataclass(frozen=True)
@@ -366,12 +368,14 @@ def use_offline_vocabulary():
 
 
 def fetch_gpt2(model_size, models_dir="gpt2"):
-    """The folder with GPT-2's ``config.json`` and ``model.safetensors``: found, else downloaded, else a stand-in.
+    """The folder with a GPT-2's ``config.json`` and ``model.safetensors``: found, else downloaded, else a stand-in.
+
+    The stand-in is the course's own small model, which can also be asked for by its size, ``SMALL_MODEL``.
 
     It is looked for as ``gpt2/SIZE`` in COURSE_DATA, then as SIZE in ``models_dir``. A download goes to the latter.
 
     Args:
-        model_size: a key of ``GPT2_REPOSITORIES``.
+        model_size: a key of ``GPT2_REPOSITORIES``, or ``SMALL_MODEL``.
         models_dir: a folder; a relative one counts from the cache, so that all chapters share one download.
 
     Returns:
@@ -381,8 +385,11 @@ def fetch_gpt2(model_size, models_dir="gpt2"):
         ValueError: for another size.
         AssetError: if COURSE_DATA is no folder, or what was downloaded cannot be saved.
     """
+    if model_size == SMALL_MODEL:
+        return _small_model()
     if model_size not in GPT2_REPOSITORIES:
-        raise ValueError(f"there is no GPT-2 of size {model_size!r}; the sizes are {', '.join(GPT2_REPOSITORIES)}")
+        raise ValueError(f"there is no GPT-2 of size {model_size!r}; the sizes are {', '.join(GPT2_REPOSITORIES)}, and "
+                         f"{SMALL_MODEL}, the course's own")
     models_dir = Path(models_dir).expanduser()
     folders = [place / models_dir / model_size for place in (cache_folder(), _spare_cache())]
     if data_folder() is not None:
@@ -402,11 +409,11 @@ def fetch_gpt2(model_size, models_dir="gpt2"):
     if model_size not in _reported_stand_ins:
         _reported_stand_ins.add(model_size)
         retry = "unset COURSE_OFFLINE" if _offline() else "restart the kernel"
-        print(f"GPT-2 {model_size} could not be downloaded ({cause}); a small model with random weights stands in, so "
-              f"it writes nonsense. For the published weights, {retry} and try again, or download "
+        print(f"GPT-2 {model_size} could not be downloaded ({cause}); the course's own small model ({SMALL_MODEL}) "
+              f"stands in. For the published weights, {retry} and try again, or download "
               f"{' and '.join(_GPT2_FILES)} from https://huggingface.co/{GPT2_REPOSITORIES[model_size]} and put them "
               f"into {_from_home(cache_folder() / models_dir / model_size)}")
-    return _random_gpt2()
+    return _small_model()
 
 
 # Finding ----------------------------------------------------------------------------------------------
@@ -706,29 +713,36 @@ def _from_home(path):
         return str(path)
 
 
-def _random_gpt2():
-    """Folder of a small GPT-2 with random weights, the same each time: the layout of the published ones."""
-    import numpy as np
-    from safetensors.numpy import save
+def _small_model():
+    """Folder of the course's own model in the format of the published ones; unpacked once, into the cache."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load, save_file
 
-    width, generator = _STAND_IN["n_embd"], np.random.default_rng(123)
-    shapes = {"wte.weight": (_STAND_IN["vocab_size"], width), "wpe.weight": (_STAND_IN["n_positions"], width)}
-    for block in range(_STAND_IN["n_layer"]):
-        for name, n_out in (("attn.c_attn", 3 * width), ("mlp.c_fc", 4 * width)):
-            shapes |= {f"h.{block}.{name}.weight": (width, n_out), f"h.{block}.{name}.bias": (n_out,)}
-        for name, n_in in (("attn.c_proj", width), ("mlp.c_proj", 4 * width)):
-            shapes |= {f"h.{block}.{name}.weight": (n_in, width), f"h.{block}.{name}.bias": (width,)}
-        for name in ("ln_1", "ln_2"):
-            shapes |= {f"h.{block}.{name}.{kind}": (width,) for kind in ("weight", "bias")}
-    shapes |= {"ln_f.weight": (width,), "ln_f.bias": (width,)}
-    arrays = {name: generator.normal(0, 0.02, shape).astype(np.float32) for name, shape in shapes.items()}
-    for name in arrays:
-        if ".ln_" in f".{name}" and name.endswith("weight"):
-            arrays[name] += 1
-    folder = writable_cache() / "gpt2-stand-in"
-    config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], **_STAND_IN}
-    _save(save(arrays, metadata={"format": "pt"}), folder / "model.safetensors")
-    _save(json.dumps(config).encode(), folder / "config.json")
+    from shared.compact import unpack
+
+    try:
+        packed = (_SMALL_MODEL_FOLDER / "model.safetensors").read_bytes()
+        config = (_SMALL_MODEL_FOLDER / "config.json").read_bytes()
+        # Another version of the model must not be taken for this one.
+        folder = writable_cache() / f"small-model-{hashlib.sha256(packed).hexdigest()[:8]}"
+        if all((folder / name).is_file() for name in _GPT2_FILES):
+            return folder
+        arrays = unpack(load(packed))
+    except (OSError, SafetensorError) as error:
+        raise AssetError(f"the course's small model in {_SMALL_MODEL_FOLDER} cannot be read ({error}); get the course "
+                         "again") from error
+    del packed
+    _save(config, folder / "config.json")
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as unseen:
+            # Not by way of _save: as bytes the model would be in memory once more.
+            save_file(arrays, Path(unseen) / "model.safetensors", metadata={"format": "pt"})
+            os.replace(Path(unseen) / "model.safetensors", folder / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        if (folder / "model.safetensors").is_file():    # another process was faster; Windows protects what it reads
+            return folder
+        raise AssetError(f"{folder / 'model.safetensors'} cannot be written ({error}). Free some space, or set "
+                         "COURSE_CACHE to another folder, and run this again.") from error
     return folder
 
 
