@@ -720,17 +720,23 @@ def _small_model():
 
     from shared.compact import unpack
 
+    def unreadable(error):
+        return AssetError(f"the course's small model in {_SMALL_MODEL_FOLDER} cannot be read ({error}); get the course "
+                          "again")
+
     try:
         packed = (_SMALL_MODEL_FOLDER / "model.safetensors").read_bytes()
         config = (_SMALL_MODEL_FOLDER / "config.json").read_bytes()
-        # Another version of the model must not be taken for this one.
-        folder = writable_cache() / f"small-model-{hashlib.sha256(packed).hexdigest()[:8]}"
-        if all((folder / name).is_file() for name in _GPT2_FILES):
-            return folder
+    except OSError as error:
+        raise unreadable(error) from error
+    # Another version of the model must not be taken for this one.
+    folder = writable_cache() / f"small-model-{hashlib.sha256(packed + config).hexdigest()[:8]}"
+    if all((folder / name).is_file() for name in _GPT2_FILES):
+        return folder
+    try:
         arrays = unpack(load(packed))
-    except (OSError, SafetensorError) as error:
-        raise AssetError(f"the course's small model in {_SMALL_MODEL_FOLDER} cannot be read ({error}); get the course "
-                         "again") from error
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise unreadable(error) from error
     del packed
     _save(config, folder / "config.json")
     try:

@@ -36,7 +36,7 @@ def counts_of(keys, wanted):
 def ngram_probabilities(train, text):
     """Probabilities (n - 2, 4) of each token of ``text`` but the first two: uniform, and 1-, 2- and 3-gram shares.
 
-    A share of a context that was never seen is 0.
+    Where a context was never seen, the share in the next shorter one stands in, so every column is a distribution.
     """
     train, text = train.astype(np.int64), text.astype(np.int64)
     columns = [np.full(len(text) - 2, 1 / VOCAB_SIZE)]
@@ -48,7 +48,7 @@ def ngram_probabilities(train, text):
         start = 3 - n
         contexts = counts_of(key[: len(long)], wanted[start : start + len(text) - 2])
         hits = counts_of(long, long_wanted[start : start + len(text) - 2])
-        columns.append(hits / np.maximum(contexts, 1))
+        columns.append(np.where(contexts > 0, hits / np.maximum(contexts, 1), columns[-1]))
         key, wanted = long, long_wanted
     return np.stack(columns, axis=1)
 
@@ -174,8 +174,8 @@ def load():
         for what in ("unpacking", "from the cache"):
             environment = {**os.environ, "COURSE_CACHE": cache, "COURSE_OFFLINE": "1"}
             command = [sys.executable, "-c", LOAD]
-            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-            print(f"{what}: {done.stdout.strip() or done.stderr[-500:]}")
+            done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+            print(f"{what}: {done.stdout.strip()}")
 
 
 if __name__ == "__main__":

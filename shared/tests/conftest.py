@@ -1,6 +1,8 @@
 """What the tests share. None of them needs the network; the real texts are used where they are at hand."""
 
 import os
+import signal
+import threading
 
 import pytest
 
@@ -9,6 +11,10 @@ import pytest
 os.environ["COURSE_OFFLINE"] = os.environ["TQDM_DISABLE"] = "1"
 for name in ("COURSE_SCALE", "COURSE_VENV", "PYTHONOPTIMIZE"):
     os.environ.pop(name, None)
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would every program that a test starts.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure():

@@ -29,7 +29,8 @@ POSIX_ONLY = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 TELL = "import json, os, sys\nprint(json.dumps({'name': NAME, 'argv': sys.argv[1:], 'prefix': sys.prefix, " \
        "'cwd': os.getcwd(), 'env': dict(os.environ)}), flush=True)\n"
 STAND_INS = {
-    "jupyterlab": TELL + "import time\ntry:\n    time.sleep(float(os.environ.get('FAKE_SLEEP', 0)))\n"
+    "jupyterlab": "import time\ntry:\n    " + TELL.replace("\n", "\n    ")
+                  + "time.sleep(float(os.environ.get('FAKE_SLEEP', 0)))\n"
                   "except KeyboardInterrupt:\n    print('the fake lab was interrupted', flush=True)\n    sys.exit(5)\n"
                   "sys.exit(int(os.environ.get('FAKE_LAB_STATUS', 0)))\n",
     "pytest": TELL + "print('3 passed in 0.01s', flush=True)\nsys.exit('pytest' in os.environ.get('FAKE_FAIL', ''))\n",
