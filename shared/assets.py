@@ -370,8 +370,8 @@ def use_offline_vocabulary():
 def fetch_gpt2(model_size, models_dir="gpt2"):
     """The folder with a GPT-2's ``config.json`` and ``model.safetensors``: found, else downloaded, else a stand-in.
 
-    The stand-in is the course's own small model, which can also be asked for by its size, ``SMALL_MODEL``; it comes with
-    the course and is only unpacked into the cache.
+    The stand-in is the course's own small model, which can also be asked for by its size, ``SMALL_MODEL``; it
+    comes with the course and is only unpacked into the cache.
 
     It is looked for as ``gpt2/SIZE`` in COURSE_DATA, then as SIZE in ``models_dir``. A download goes to the latter.
 
