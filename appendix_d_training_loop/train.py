@@ -90,7 +90,8 @@ class Settings:
     warmup_steps: int = setting(100, "steps until the peak")
     min_lr: float = setting(1e-4, "learning rate at the end")
     decay_steps: int = setting(0, "hold the peak, and let the learning rate fall only in the last so many steps; then "
-                                  "--steps may be changed until the fall begins. 0: it falls after the warmup")
+                                  "--steps may be changed until the fall begins, and when it is over. 0: it falls "
+                                  "after the warmup")
     weight_decay: float = setting(0.1, "for matrices; vectors are not decayed")
     max_norm: float = setting(1.0, "limit of the gradient's norm")
     seed: int = setting(123, "for the first weights, the order of the rows, and dropout")
@@ -399,15 +400,18 @@ def mean_loss(loss, rows, part, settings, crew):
 
 
 def check_end(settings, out, step):
-    """Refuse another end for a run whose learning rate has begun to fall, or would already have."""
+    """Refuse another end for a run whose learning rate has begun to fall, or would already have.
+
+    A run that is done may get a later end: its learning rate then goes back to the peak, and falls once more.
+    """
     old = read_json(out / "settings.json")
     given = dataclasses.asdict(settings)
     end, fall, old_end, old_fall = (facts.get(name, 0) for facts in (given, old) for name in ("steps", "decay_steps"))
     if (end, fall) == (old_end, old_fall):
         return
-    if step > old_end - old_fall:
+    if step > old_end - old_fall and not (step == old_end and old_fall and fall):
         raise Refused(f"{out} is at step {step}, and its learning rate has begun to fall; go on with --steps {old_end} "
-                      f"--decay-steps {old_fall}, or begin in another folder")
+                      f"--decay-steps {old_fall}, or begin in another folder. Once it is done, a later end may be given")
     if step > end - fall:
         raise Refused(f"{out} is at step {step}; with --steps {end} --decay-steps {fall} its learning rate would have "
                       "begun to fall before that. Choose a later end")

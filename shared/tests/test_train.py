@@ -369,8 +369,16 @@ def test_a_run_that_holds_its_peak_has_an_open_end(train, data, tmp_path):
     assert same(weights(tmp_path / "planned"), weights(tmp_path / "open"))
     rates = [float(line["lr"]) for line in log(tmp_path / "open")]
     assert rates[3:58] == [1e-3] * 55 and 1e-4 < rates[59] < rates[58] < 1e-3
-    with pytest.raises(SystemExit, match="is at step 60, and its learning rate has begun to fall"):
-        train.main(command(data, tmp_path / "open", steps=80, decay_steps=3)[2:])
+    shutil.copytree(tmp_path / "open", tmp_path / "falling")
+    checkpoint = torch.load(tmp_path / "falling" / "checkpoint.pth", weights_only=True)
+    checkpoint["progress"]["step"] = 59
+    torch.save(checkpoint, tmp_path / "falling" / "checkpoint.pth")
+    with pytest.raises(SystemExit, match="is at step 59, and its learning rate has begun to fall"):
+        train.main(command(data, tmp_path / "falling", steps=80, decay_steps=3)[2:])
+    # Done, it may go on: up to the peak, and down once more.
+    run(data, tmp_path / "open", steps=80, decay_steps=3)
+    rates = [float(line["lr"]) for line in log(tmp_path / "open")]
+    assert len(rates) == 80 and rates[60:78] == [1e-3] * 18 and 1e-4 < rates[79] < rates[78] < 1e-3
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"),
