@@ -1068,7 +1068,7 @@ def choose_next(logits, temperature=0.0, top_k=None, top_p=None):
     """Choose one token per text: logits (B, V) -> ids (B, 1).
 
     Greedy at temperature 0, else drawn with PyTorch's random numbers. Raises ValueError for a setting out of range,
-    or if a row has no largest logit, because one is NaN or infinite.
+    or if the largest logit of a row is NaN or infinite.
     """
     check_sampling(temperature, top_k, top_p)
     check_logits(logits)
@@ -1254,7 +1254,7 @@ class Progress:
 
 
 def random_state():
-    """The state of PyTorch's random generators: of the CPU, and of each CUDA device."""
+    """The state of PyTorch's random generators: of the CPU, and of each CUDA device; not of Apple's GPUs."""
     return {"cpu": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
 
@@ -1584,6 +1584,7 @@ def export_gpt2(model, cfg, folder):
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").unlink(missing_ok=True)     # of an earlier model; written last, it says that all is there
     tied = model.out_head.weight is model.tok_emb.weight
     tensors = {} if tied else {"lm_head.weight": model.out_head.weight.detach().cpu().contiguous()}
     for name, parameters, transposed in gpt2_layout(model):
@@ -1609,4 +1610,4 @@ def export_gpt2(model, cfg, folder):
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     except SafetensorError as error:        # so it reports a full disk
         raise OSError(f"{folder / 'model.safetensors'} cannot be written: {error}") from error
-    (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")      # last: now it is whole
+    (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")

@@ -411,7 +411,7 @@ def check_end(settings, out, step):
         return
     if step > old_end - old_fall and not (step == old_end and old_fall and fall):
         raise Refused(f"{out} is at step {step}, and its learning rate has begun to fall; go on with --steps {old_end} "
-                      f"--decay-steps {old_fall}, or begin in another folder. Once it is done, a later end may be given")
+                      f"--decay-steps {old_fall}, or begin in another folder. A run that is done may get a later end")
     if step > end - fall:
         raise Refused(f"{out} is at step {step}; with --steps {end} --decay-steps {fall} its learning rate would have "
                       "begun to fall before that. Choose a later end")

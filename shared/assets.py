@@ -154,6 +154,7 @@ _GPT2_FILES = ("config.json", "model.safetensors")
 # The course's own pretrained model, of the same layout; see the README.md in its folder.
 SMALL_MODEL = "13M"
 _SMALL_MODEL_FOLDER = Path(__file__).parent / "samples" / "small-model"
+_SMALL_MODEL_SHA256 = "7643e3a1b0b2ecc2b248ede28c2d217a4cdc5bbc3f551a02a59e90871bfe0176"     # of its model.safetensors
 
 
 @dataclass(frozen=True)
@@ -730,14 +731,13 @@ def _small_model():
         config = (_SMALL_MODEL_FOLDER / "config.json").read_bytes()
     except OSError as error:
         raise unreadable(error) from error
+    if hashlib.sha256(packed).hexdigest() != _SMALL_MODEL_SHA256:
+        raise unreadable("its checksum is not the one that it should have")
     # Another version of the model must not be taken for this one.
     folder = writable_cache() / f"small-model-{hashlib.sha256(packed + config).hexdigest()[:8]}"
     if all((folder / name).is_file() for name in _GPT2_FILES):
         return folder
-    try:
-        arrays = unpack(load(packed))
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise unreadable(error) from error
+    arrays = unpack(load(packed))
     del packed
     _save(config, folder / "config.json")
     try:
