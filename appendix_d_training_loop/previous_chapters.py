@@ -840,8 +840,10 @@ def check_loader_sizes(n_tokens, context_length, batch_size, drop_last):
         The number of batches, at least 1.
 
     Raises:
-        ValueError: if there would be none; the message holds the numbers and the remedies.
+        ValueError: if there would be none; the message holds the numbers and the remedies. Or for a batch_size below 1.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1; it is {batch_size}")
     rows = len(window_starts(n_tokens, context_length, context_length)) if n_tokens > context_length else 0
     batches = rows // batch_size if drop_last else -(-rows // batch_size)
     if batches < 1:
