@@ -153,7 +153,7 @@ def test_steps(python, options):
     same = {**quiet, "COURSE_SCALE": os.environ.get("COURSE_SCALE") or "small", "COURSE_DATA": None,
             "MPLBACKEND": None, "PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore",
             "OMP_NUM_THREADS": "2" if (os.cpu_count() or 1) >= 4 else "1"}
-    nbval = ["-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300",
+    nbval = ["-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=1800",
              "--nbval-sanitize-with=shared/tests/nbval.cfg"]
     found = [os.path.relpath(str(path), ROOT) for path in all_notebooks()]
     run_all = [*pytest, *nbval, *parallel, *found]
@@ -211,22 +211,24 @@ def run(command, settings):
     Ctrl-C reaches the child from the terminal, so here it is only noted: the child decides (JupyterLab asks first).
     Whoever ends this process ends the child too, so that no server is left behind.
     """
-    stops = []
-    process = subprocess.Popen([str(part) for part in command], env=settings, cwd=ROOT)
+    stops, process = [], None
 
-    def end_child(*_):
-        stops.append("terminated")
-        process.terminate()
+    def note(number, frame):
+        stops.append(number)
+        if number == signal.SIGTERM and process is not None:
+            process.terminate()
 
-    before = signal.signal(signal.SIGTERM, end_child)
+    # Before the child exists, so that no signal falls into a gap. Who starts us in the background may ignore Ctrl-C.
+    noted = [signal.SIGTERM] + ([signal.SIGINT] if signal.getsignal(signal.SIGINT) != signal.SIG_IGN else [])
+    before = {number: signal.signal(number, note) for number in noted}
     try:
-        while True:
-            try:
-                return process.wait(), bool(stops)
-            except KeyboardInterrupt:
-                stops.append("Ctrl-C")
+        process = subprocess.Popen([str(part) for part in command], env=settings, cwd=ROOT)
+        if signal.SIGTERM in stops:
+            process.terminate()
+        return process.wait(), bool(stops)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 
 from shared.course import ROOT
+from shared.tests.limits import HANGS
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -19,9 +20,9 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 READY = """async path => {
   const app = window.jupyterapp; await app.restored; let panel;
   const pause = () => new Promise(resolve => setTimeout(resolve, 50));
-  for (let i = 0; i < 600 && !((panel = app.shell.currentWidget)?.context?.path === path); i++) await pause();
+  while (!((panel = app.shell.currentWidget)?.context?.path === path)) await pause();
   await panel.context.ready; await panel.sessionContext.ready;
-  for (let i = 0; i < 600 && panel.sessionContext.session?.kernel?.status !== 'idle'; i++) await pause();
+  while (panel.sessionContext.session?.kernel?.status !== 'idle') await pause();
 }"""
 SHOW = "words => [...document.querySelectorAll('.jp-Cell')].find(c => c.innerText.includes(words)).scrollIntoView()"
 QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -66,7 +67,7 @@ def jupyter_lab(home):
     server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
     try:
         files = []
-        for _ in range(240):
+        while True:
             files = list((home / "JUPYTER_RUNTIME_DIR").glob("jpserver-*.json"))
             if files and status(f"http://127.0.0.1:{port}/login") == 200:
                 break
@@ -75,7 +76,7 @@ def jupyter_lab(home):
         yield f"http://127.0.0.1:{port}", json.loads(files[0].read_text(encoding="utf-8"))["token"]
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(HANGS)
         log.close()
 
 
@@ -88,7 +89,7 @@ def browser_page(home):
         context = playwright.chromium.launch_persistent_context(
             home, executable_path=BROWSER, headless=True, args=QUIET.split()
         )
-        context.set_default_timeout(90_000)
+        context.set_default_timeout(HANGS * 1000)
         yield context.new_page()
         context.close()
 

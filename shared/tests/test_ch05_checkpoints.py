@@ -1,8 +1,6 @@
 """Chapter 5's checkpoints: exact resume at every step, files that do not fit, and processes that are killed."""
 
 import os
-import random
-import re
 import subprocess
 import sys
 import zipfile
@@ -13,6 +11,7 @@ import pytest
 import torch
 
 from shared.course import ROOT
+from shared.tests.limits import HANGS
 
 CFG = {"vocab_size": 30, "context_length": 8, "emb_dim": 16, "n_heads": 4, "n_layers": 2, "drop_rate": 0.2}
 CFG |= {"qkv_bias": False}
@@ -249,65 +248,95 @@ def test_a_save_that_fails_leaves_the_old_file(ch05, saved, monkeypatch):
 
 # Killed processes ----------------------------------------------------------------------------------------
 
-# One process imports PyTorch; each child that it forks goes on from the last checkpoint,
-# saves after every step, and is killed after some milliseconds. The last one reaches the end, and saves only there.
+# One process imports PyTorch; each child that it forks goes on from the last checkpoint, saves after every step, and
+# kills itself at a place in the code: at the n-th time it comes there, so that nothing depends on the machine's speed.
+# The last one reaches the end.
 KILLER = """
-import os, random, signal, sys, time
+import io, os, signal, sys
 sys.path.insert(0, {root!r})
 import torch
 from shared.carry import load_chapter
-from shared.tests.test_ch05_checkpoints import CFG, new_run
+from shared.tests.test_ch05_checkpoints import CFG, PLACES, new_run
 ch05 = load_chapter("ch05_pretraining")
 path, kills, epochs = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 
 torch.set_num_threads(1)     # no pool of threads, which a fork would not survive
 model, optimizer, loader = new_run(ch05, 5)
 ch05.train_resumable(model, loader, optimizer, "cpu", 1, ch05.Progress())     # all that is imported late is imported
+save_whole, replace = torch.save, os.replace
 
-def child(last):
+def child(place, times):
+    left = [times]
+
+    def at(here):
+        left[0] -= here == place
+        return here == place and left[0] == 0
+
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def save(checkpoint, file):
+        whole = io.BytesIO()
+        save_whole(checkpoint, whole)
+        if at("half written"):
+            file.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+            file.flush()
+            die()
+        file.write(whole.getvalue())
+
+    def rename(*names):
+        if at("written, not renamed"):
+            die()
+        replace(*names)
+        if at("renamed"):
+            die()
+
+    torch.save, os.replace = save, rename
     model, optimizer, loader = new_run(ch05, 5)
     progress = ch05.Progress()
     if os.path.exists(path):
         progress = ch05.restore_checkpoint(ch05.load_checkpoint(path), model, optimizer)
-    def save():
-        if not last or progress.step == epochs * len(loader):
-            ch05.save_checkpoint(path, model, optimizer, CFG, progress)
-    ch05.train_resumable(model, loader, optimizer, "cpu", epochs, progress, save)
+
+    def after_step():
+        if at("a step done, not saved"):
+            die()
+        ch05.save_checkpoint(path, model, optimizer, CFG, progress)
+
+    ch05.train_resumable(model, loader, optimizer, "cpu", epochs, progress, after_step)
     return 0
 
-chance, last, died, cut_short = random.Random(int(sys.argv[4])), -1, 0, 0
+last = 0
 for attempt in range(kills + 1):
+    place = PLACES[attempt % len(PLACES)] if attempt < kills else None
     pid = os.fork()
     if pid == 0:
-        os._exit(child(attempt == kills))
-    if attempt < kills:
-        time.sleep(chance.uniform(0.01, 0.15))
-        os.kill(pid, signal.SIGKILL)
+        os._exit(child(place, 1 + attempt % 3))
     status = os.waitpid(pid, 0)[1]
-    died += os.WIFSIGNALED(status)
-    if os.path.exists(path + ".part"):
-        cut_short += 1
+    assert os.WIFSIGNALED(status) if place else status == 0, (place, status)
+    part = os.path.exists(path + ".part")
+    assert part == (place in ("half written", "written, not renamed")), place
+    if part:
         os.remove(path + ".part")
-    if attempt == kills and status:
-        sys.exit("the last one failed")
-    if os.path.exists(path):
-        step = ch05.load_checkpoint(path)["progress"]["step"]
-        assert step >= last, (step, last)
-        last = step
-        print(step, flush=True)
-print("killed", died, "while saving", cut_short)
+    step = ch05.load_checkpoint(path)["progress"]["step"] if os.path.exists(path) else 0
+    assert step >= last, (place, step, last)
+    print(place, step - last)
+    last = step
+print("end", last)
 """
+PLACES = ("a step done, not saved", "half written", "written, not renamed", "renamed")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, which Windows does not have")
 def test_killed_twenty_times_the_run_ends_as_if_nothing_had_happened(ch05, tmp_path):
-    epochs = 250
+    epochs = 12
     command = [sys.executable, "-c", KILLER.format(root=str(ROOT)), str(tmp_path / "run.pth"), "20", str(epochs)]
-    run = subprocess.run([*command, str(random.Random().randrange(10**6))], capture_output=True, text=True, timeout=300)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=HANGS)
     assert run.returncode == 0, run.stderr
-    *steps, killed = run.stdout.splitlines()
-    assert re.fullmatch(r"killed 20 while saving [1-9]\d*", killed) and int(steps[-1]) == 5 * epochs
-    assert len(set(steps)) > 3      # it did advance between the kills
+    *kills, _, end = [line.rpartition(" ")[::2] for line in run.stdout.splitlines()]
+    assert end == ("end", str(5 * epochs)) and len(kills) == 20
+    # A step is saved for good at the rename, and only then: killed at the n-th time, n or n - 1 steps are kept.
+    for attempt, (place, steps) in enumerate(kills):
+        assert int(steps) == 1 + attempt % 3 - (place != "renamed"), (attempt, place)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)        # as in the children: sums in the same order

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from shared.tests.bench_ch05 import MEASURE_LOADING
+from shared.tests.limits import HANGS
 
 SIZES = {"124M": (768, 12, 12), "355M": (1024, 24, 16), "774M": (1280, 36, 20), "1558M": (1600, 48, 25)}
 TINY = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 16, "vocab_size": 60}
@@ -267,7 +268,7 @@ def test_loading_takes_little_more_memory_than_the_weights(ch05, tmp_path):
     random_gpt2(tmp_path, n_embd=768, n_head=12, n_layer=3, n_positions=1024, vocab_size=50257)
     run = subprocess.run(
         [sys.executable, "-c", MEASURE_LOADING, str(tmp_path)],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=HANGS,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert 0.9 < float(run.stdout.split()[0]) < 1.1

@@ -14,6 +14,7 @@ import pytest
 from shared import notebooks as upkeep
 from shared.course import ROOT, FileProblem, chapter_notebook, chapters, notebooks, read_notebook, write_file
 from shared.environment import REQUIREMENTS, pins
+from shared.tests.limits import HANGS
 
 BOOKS = notebooks()
 NAMES = [str(path.relative_to(ROOT)) for path in BOOKS]
@@ -337,7 +338,7 @@ def run_setup(folder, code=SETUP, colab=False, **settings):
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "COURSE_ADDRESS", "COURSE_DATA")} | settings
     program = (FAKE_COLAB if colab else "") + code + "\nimport shared, sys; print('from', shared.__file__)"
     command = [sys.executable, "-c", program]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=HANGS)
 
 
 @pytest.mark.parametrize("folder", ["", "ch02_text_data", "shared/widgets"])
@@ -446,7 +447,7 @@ def run_notebook(path, double=False, **settings):
     env = {k: v for k, v in os.environ.items() if k != "COURSE_DATA"}
     env |= {**upkeep.QUIET, "COURSE_SCALE": "small", "COURSE_OFFLINE": "1", **settings}
     where = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(book, timeout=300, kernel_name="python3", resources=where).execute(env=env)
+    NotebookClient(book, timeout=HANGS, kernel_name="python3", resources=where).execute(env=env)
     return book
 
 

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from safetensors.numpy import load_file
 
 from shared.compact import unpack
 from shared.course import ROOT
+from shared.tests.limits import HANGS
 
 SCRIPT = ROOT / "appendix_d_training_loop" / "train.py"
 SMALL = {
@@ -74,7 +74,7 @@ def command(data, out, processes=1, **changes):
 
 def run(data, out, processes=1, **changes):
     done = subprocess.run(command(data, out, processes, **changes), env=ENVIRONMENT, capture_output=True, text=True,
-                          timeout=180)  # fmt: skip
+                          timeout=HANGS)  # fmt: skip
     assert done.returncode == 0, done.stderr[-2_000:]
     return done.stdout
 
@@ -447,7 +447,7 @@ def test_two_processes_resumed_are_the_same_run(data, tmp_path, changes):
             if line.startswith("step 5 "):
                 os.kill(process.pid, signal.SIGTERM)
                 break
-        process.communicate(timeout=120)
+        process.communicate(timeout=HANGS)
     assert torch.load(tmp_path / "cut" / "checkpoint.pth", weights_only=True)["progress"]["step"] >= 4
     run(data, tmp_path / "cut", 2, **changes)
     assert same(weights(tmp_path / "uncut"), weights(tmp_path / "cut"))
@@ -455,16 +455,15 @@ def test_two_processes_resumed_are_the_same_run(data, tmp_path, changes):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="torchrun needs libuv, which PyTorch for Windows lacks")
 def test_a_killed_process_ends_the_job_with_a_message(data, tmp_path):
-    with subprocess.Popen(command(data, tmp_path, 2, steps=100_000), env=ENVIRONMENT, stdout=subprocess.PIPE,
+    with subprocess.Popen(command(data, tmp_path, 2, steps=10_000_000), env=ENVIRONMENT, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True) as process:  # fmt: skip
         for line in process.stdout:
             if line.startswith("step 3 "):
                 break
         listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
         os.kill(int(listed.stdout.split()[-1]), signal.SIGKILL)
-        start = time.monotonic()
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode != 0 and time.monotonic() - start < 60
+        _, errors = process.communicate(timeout=HANGS)      # by itself, the run would go on for days
+        assert process.returncode != 0
         assert re.search(r"Signal 9 \(SIGKILL\)|exitcode: -9", errors)
 
 
