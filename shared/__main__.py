@@ -1,4 +1,4 @@
-"""The course's commands: python3 -m shared lab | test | carry | notebooks | doctor
+"""The course's commands: python3 -m shared lab | test | carry | notebooks | figures | doctor
 
 Standard library only, because it runs before anything is installed, and readable by Python 3.8, so that a Python
 which is too old says so instead of stopping with a SyntaxError: everything else is imported after that question.
@@ -27,6 +27,7 @@ Run it in the course's folder, or from anywhere as: python3 PATH/TO/COURSE/share
                             chapter's notebook show up as differences
   carry [--check]           write every previous_chapters.py from the notebooks' cells; --check only compares
   notebooks OPTION [PATH]   upkeep of the notebooks: --check; --run stores new outputs; --tidy
+  figures [--write] [PATH]  known figures: run the notebooks and show what differs; --write stores it
   doctor                    what is installed, found and missing on this machine, and what to do about it
 
 lab, test and notebooks first make sure of the environment: the folder .venv with the packages of requirements.txt.
@@ -184,6 +185,15 @@ def notebooks(options):
     return run(call_main(python, "notebooks", *options), environment.course_environment(python))[0]
 
 
+def figures(options):
+    """In the environment's Python, because it runs notebooks."""
+    from shared import environment
+
+    python = environment.python_for_course()
+    options = [option if option.startswith("-") else os.path.join(START, option) for option in options]
+    return run(call_main(python, "figures.record", *options), environment.course_environment(python))[0]
+
+
 def doctor(options):
     """In the environment's Python if that works, else in this one; creates nothing."""
     from shared import environment
@@ -197,7 +207,9 @@ def doctor(options):
     return doctor_main(options)
 
 
-COMMANDS = {"lab": lab, "test": test, "carry": carry, "notebooks": notebooks, "doctor": doctor}
+COMMANDS = {
+    "lab": lab, "test": test, "carry": carry, "notebooks": notebooks, "figures": figures, "doctor": doctor,
+}
 
 
 def call_main(python, module, *options):

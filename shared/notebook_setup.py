@@ -11,7 +11,7 @@ from shared.course import ROOT, scale
 
 # What the tests need and a reader on Colab does not; and what must stay as Colab has it.
 _NOT_ON_COLAB = frozenset(
-    "torch transformers jupyterlab ipykernel pytest pytest-xdist nbval nbclient ruff playwright".split()
+    "torch transformers peft jupyterlab ipykernel pytest pytest-xdist nbval nbclient ruff playwright".split()
 )
 
 

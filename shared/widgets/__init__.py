@@ -9,7 +9,9 @@ from shared.widgets.ask import ask_box
 from shared.widgets.attention import attention_explorer
 from shared.widgets.explorer import Explorer
 from shared.widgets.live import live_losses
+from shared.widgets.lora import lora_explorer
 from shared.widgets.masking import mask_stepper
+from shared.widgets.message import message_box
 from shared.widgets.sampling import sampling_explorer
 from shared.widgets.schedule import schedule_explorer
 from shared.widgets.size import size_explorer
@@ -21,7 +23,9 @@ __all__ = [
     "ask_box",
     "attention_explorer",
     "live_losses",
+    "lora_explorer",
     "mask_stepper",
+    "message_box",
     "sampling_explorer",
     "schedule_explorer",
     "size_explorer",
