@@ -12,7 +12,9 @@ from shared.widgets import (
     ask_box,
     attention_explorer,
     live_losses,
+    lora_explorer,
     mask_stepper,
+    message_box,
     sampling_explorer,
     size_explorer,
     svg,
@@ -22,7 +24,10 @@ from shared.widgets import (
 from shared.widgets.attention import MOST_TOKENS as MOST_ATTENDED
 from shared.widgets.attention import draw_attention
 from shared.widgets.live import draw_losses
+from shared.widgets.lora import LAYERS, lora_costs
 from shared.widgets.masking import AFTER, BEFORE, draw_step, table_at
+from shared.widgets.message import WIDTH as MESSAGE_WIDTH
+from shared.widgets.message import draw_message, layout
 from shared.widgets.sampling import broken_lines, summarize
 from shared.widgets.tokens import MOST_TOKENS, draw_tokens, token_rows
 from shared.widgets.windows import batch_rows, describe_windows, draw_windows, row_starts
@@ -391,3 +396,65 @@ def test_lines_of_the_live_plot_lie_inside_and_fall_with_the_loss():
     assert training[1][0] - training[0][0] == pytest.approx((training[2][0] - training[1][0]) / 2, abs=0.2)
     assert all(0 <= x <= float(picture.get("width")) and 0 <= y <= float(picture.get("height")) for x, y in training)
     draw_losses([], {"training": [], "validation": []})
+
+
+# The box for messages -------------------------------------------------------------------------------------
+
+
+def judged(text):
+    """A stand-in for a classifier: long words speak for spam."""
+    words = [(word, len(word) - 4) for word in text.split()]
+    return min(1.0, sum(change > 0 for _, change in words) / 4), words
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_any_message_can_be_drawn(text):
+    box = message_box(judged, text)
+    shown = texts_of(box.picture.value)
+    assert shown[0].startswith(("spam", "not spam")) or shown == ["write something"]
+    assert (shown == ["write something"]) == (not text.strip())
+
+
+def test_typing_changes_label_probability_and_words():
+    box = message_box(judged, "a b")
+    assert "not spam, probability 0.000" in texts_of(box.picture.value)
+    box.controls["text"].value = "congratulations winner claim prize"
+    shown = texts_of(box.picture.value)
+    assert "spam, probability 1.000" in shown and "winner" in shown
+    bundle = box._repr_mimebundle_()
+    assert bundle["text/plain"].startswith("spam, probability 1.000; words: congratulations +11.00")
+    assert "<img alt=" in bundle["text/html"]
+
+
+def test_shade_follows_the_sign_and_the_size_of_the_change():
+    picture = draw_message(0.7, [("for", 2.0), ("against", -1.0), ("neither", 0.0)])
+    assert "rgba(217,130,34,0.750)" in picture and "rgba(59,111,182,0.375)" in picture
+    assert "rgba(59,111,182,0.000)" in picture
+
+
+def test_words_stay_inside_the_picture_and_do_not_overlap():
+    words = ["a", "word" * 9, "x" * 300, "end"] * 20
+    places = layout(words)
+    assert all(x >= 0 and x + pixels <= MESSAGE_WIDTH for x, _, pixels in places)
+    for (x, line, pixels), (next_x, next_line, _) in zip(places, places[1:]):
+        assert next_line > line or next_x >= x + pixels
+
+
+# The LoRA explorer ----------------------------------------------------------------------------------------
+
+
+def test_costs_of_adapters_are_those_counted_in_the_appendix():
+    others = 124_441_346 - 12 * 12 * 768**2
+    parts, lines = lora_costs(768, 12, others, 16, 16, "all linear layers")
+    assert parts == {"adapters": 2_654_208, "frozen": 124_441_346} and "scale alpha / rank = 1;" in lines[0]
+    parts, lines = lora_costs(768, 12, others, 16, 32, "queries and values")
+    assert parts["adapters"] == 589_824 and "scale alpha / rank = 2;" in lines[0]
+    assert "10.6 MB, of the model 497.8 MB" in lora_costs(768, 12, others, 16, 16, "all linear layers")[1][1]
+
+
+def test_every_setting_of_the_lora_explorer_can_be_drawn():
+    explorer = lora_explorer(8, 2, 100)
+    for rank in explorer.controls["rank"].options:
+        for where in LAYERS:
+            explorer.controls["rank"].value, explorer.controls["where"].value = rank, where
+            assert any("numbers learn" in text for text in texts_of(explorer.picture.value))

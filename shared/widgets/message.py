@@ -44,7 +44,9 @@ def draw_message(probability, words):
         y = 48 + LINE * line
         shade = f"rgba({SPAM if change > 0 else HAM},{0.75 * abs(change) / largest:.3f})"
         parts.append(svg.rectangle(x - 2, y, pixels + 4, 20, shade))
-        shown = word if svg.CHARACTER * len(word) <= WIDTH - 2 * SPACE else word[:80] + "…"
+        # Half a surrogate pair, which a paste may leave, can be shown by nobody.
+        shown = svg.visible(word).encode("utf-8", "replace").decode()
+        shown = shown if svg.CHARACTER * len(shown) <= WIDTH - 2 * SPACE else shown[:80] + "…"
         parts.append(svg.text(x, y + 15, shown, mono=True))
     lines = 1 + max((line for _, line, _ in places), default=0)
     y = 48 + LINE * lines + 16
