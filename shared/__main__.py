@@ -145,15 +145,17 @@ def test_steps(python, options):
 
     # Two at a time; loadfile keeps the cells of a notebook together, in one worker and in order.
     pytest, parallel = [python, "-m", "pytest"], ["-n", "2", "--dist", "loadfile", "-q"]
-    quiet = {"COURSE_OFFLINE": "1", "TQDM_DISABLE": "1"}
+    # Two workers share the cores: more threads than cores wait for each other and are many times slower, above all when
+    # something else runs on the machine.
+    threads = "2" if (os.cpu_count() or 1) >= 4 else "1"
+    quiet = {"COURSE_OFFLINE": "1", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
     named = any(os.path.exists(option.partition("::")[0]) for option in options)
     tests = ("pytest", [*pytest, *([] if named else ["shared/tests"]), *parallel, *options], quiet)
     if options:
         return [tests]
     # The same on every machine: the samples instead of the user's data, Jupyter's own plots, stable hashes and texts.
     same = {**quiet, "COURSE_SCALE": os.environ.get("COURSE_SCALE") or "small", "COURSE_DATA": None,
-            "MPLBACKEND": None, "PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore",
-            "OMP_NUM_THREADS": "2" if (os.cpu_count() or 1) >= 4 else "1"}
+            "MPLBACKEND": None, "PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore"}
     nbval = ["-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=1800",
              "--nbval-sanitize-with=shared/tests/nbval.cfg"]
     found = [os.path.relpath(str(path), ROOT) for path in all_notebooks()]

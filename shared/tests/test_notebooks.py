@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from shared import figures
 from shared import notebooks as upkeep
 from shared.course import ROOT, FileProblem, chapter_notebook, chapters, notebooks, read_notebook, write_file
 from shared.environment import REQUIREMENTS, pins
@@ -452,10 +453,17 @@ def run_notebook(path, double=False, **settings):
 
 
 @pytest.mark.parametrize("path", BOOKS, ids=NAMES)
-def test_cells_may_be_run_twice(path):
-    """Re-running a cell must not spoil what follows; the notebook's own checks are the judge."""
-    book = run_notebook(path, double=True)
+def test_cells_may_be_run_twice(path, tmp_path):
+    """Re-running a cell must not spoil what follows; the notebook's own checks are the judge.
+
+    And each known figure, computed twice, must be the same both times: labels, splits, what learns, accuracies.
+    """
+    book = run_notebook(path, double=True, **{figures.RECORD: str(tmp_path / "record")})
     assert len(book.cells) == 2 * len(cells(path, "code"))
+    seen = {}
+    for line in (tmp_path / "record").read_text(encoding="utf-8").splitlines() if "figures.match(" in str(book) else []:
+        name, circumstance, value = json.loads(line)
+        assert seen.setdefault((name, circumstance), value) == value, name
 
 
 @pytest.mark.parametrize("path", BOOKS, ids=NAMES)
