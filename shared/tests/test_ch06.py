@@ -1,5 +1,6 @@
 """Chapter 6: data, padding, batches of similar length, the classifier and its training; all at tiny sizes."""
 
+import copy
 import csv
 import math
 import random
@@ -336,7 +337,8 @@ def test_padding_is_cut_to_the_longest_row_of_the_batch(ch06):
 
 @pytest.mark.parametrize("n, size", [(16, 4), (19, 4), (5, 5), (1045, 8)])
 def test_batches_of_similar_length(ch06, n, size):
-    lengths = [random.Random(n).randint(1, 60) for _ in range(n)]
+    lengths = random.Random(n).choices(range(1, 61), k=n)
+    assert len(set(lengths)) > 2
     sampler = ch06.SimilarLengthBatches(lengths, size)
     torch.manual_seed(1)
     first, second = list(sampler), list(sampler)
@@ -373,7 +375,7 @@ def test_fewer_rows_than_a_batch_give_none(ch06):
 
 
 def test_similar_lengths_save_padding_and_change_no_loss(ch06, model):
-    lengths = [random.Random(3).randint(1, 50) for _ in range(64)]
+    lengths = random.Random(3).choices(range(1, 51), k=64)
     ids, labels = rows_of(*lengths, n_columns=50), torch.tensor([0, 1] * 32)
     data = list(zip(ids, labels))
     similar = DataLoader(data, batch_sampler=ch06.SimilarLengthBatches(lengths, 8), collate_fn=ch06.cut_padding)
@@ -512,3 +514,19 @@ def test_precision_and_recall_of_hand_made_cases(ch06):
     assert math.isnan(precision) and recall == 0.0
     precision, recall = ch06.precision_and_recall(t([True, False]), t([False, False]))
     assert precision == 0.0 and math.isnan(recall)
+
+
+def test_each_step_follows_its_own_batch_only(ch06, model):
+    """Two steps of plain gradient descent, written out: what the first batch left behind must not move the second."""
+    loader, by_hand = two_kinds(16), copy.deepcopy(model)
+    batches = list(loader)
+    learning_of = [[p for p in each.parameters() if p.requires_grad] for each in (model, by_hand)]
+    optimizer = torch.optim.SGD(learning_of[0], lr=0.1)
+    ch06.train_classifier_simple(model, loader, loader, optimizer, "cpu", 1, eval_freq=0, eval_iter=1)
+    for ids, labels in batches:
+        gradients = torch.autograd.grad(ch06.calc_class_loss_batch(ids, labels, by_hand, "cpu"), learning_of[1])
+        with torch.no_grad():
+            for parameter, gradient in zip(learning_of[1], gradients):
+                parameter -= 0.1 * gradient
+    for got, want in zip(*learning_of):
+        torch.testing.assert_close(got, want)
