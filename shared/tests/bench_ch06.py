@@ -96,7 +96,7 @@ def steps(rounds=40):
         for what in ways:
             # Two steps: in the first, AdamW makes its averages only when the activations are gone.
             _, peak = peak_tensor_memory(lambda what=what: [step(what, longest) for _ in range(2)])
-            print(f"{what:10} peak of two steps beside the weights {peak:.1f} MB (rows of {longest[0].shape[1]} tokens)")
+            print(f"{what:10} peak of two steps beside the weights {peak:.1f} MB, rows of {longest[0].shape[1]}")
         for batch in (batches * rounds)[:rounds]:
             for what in ways:
                 begin = time.perf_counter()
