@@ -119,6 +119,8 @@ def where_to_draw_the_line(lowest_threshold):
     half = lowest_threshold(torch.tensor([0.9, 0.2, 0.6]), torch.tensor([True, False, False]), 0.5)
     claim(math.isclose(half or 0, 0.6, abs_tol=1e-6), "a precision that is reached exactly is enough")
     claim(lowest_threshold(torch.tensor([0.9]), torch.tensor([False]), 0.5) is None, "without spam there is none")
+    claim(lowest_threshold(torch.tensor([0.9, 0.8, 0.1]), torch.tensor([False, True, False]), 0.6) is None,
+          "the precision is a share of the messages called spam, not of all messages")  # fmt: skip
 
 
 @exercise("6.6")

@@ -122,6 +122,14 @@ def stops_at_the_first_miss(probabilities, is_spam, least_precision):
     return best
 
 
+def false_alarms_of_all(probabilities, is_spam, least_precision):
+    for threshold in sorted(probabilities.tolist()):
+        called = probabilities >= threshold
+        if (called & ~is_spam).sum().item() / len(probabilities) <= 1 - least_precision:
+            return threshold
+    return None
+
+
 def accuracy_instead(probabilities, is_spam, least_precision):
     for t in sorted(probabilities.tolist()):
         if ((probabilities >= t) == is_spam).double().mean() >= least_precision:
@@ -203,6 +211,7 @@ CASES = {
             "equal ones separated": (one_by_one,),
             "stops at the first miss": (stops_at_the_first_miss,),
             "accuracy": (accuracy_instead,),
+            "false alarms of all messages": (false_alarms_of_all,),
             "a tensor": (lambda *a: None if (t := lowest_threshold(*a)) is None else torch.tensor(t),),
         },
     ),
