@@ -447,6 +447,7 @@ def test_costs_of_adapters_are_those_counted_in_the_appendix():
     others = 124_441_346 - 12 * 12 * 768**2
     parts, lines = lora_costs(768, 12, others, 16, 16, "all linear layers")
     assert parts == {"adapters": 2_654_208, "frozen": 124_441_346} and "scale alpha / rank = 1;" in lines[0]
+    assert lines[0].endswith("2.09% of all")  # of the adapters and the frozen numbers together
     parts, lines = lora_costs(768, 12, others, 16, 32, "queries and values")
     assert parts["adapters"] == 589_824 and "scale alpha / rank = 2;" in lines[0]
     assert "10.6 MB, of the model 497.8 MB" in lora_costs(768, 12, others, 16, 16, "all linear layers")[1][1]

@@ -26,7 +26,8 @@ def lora_costs(width, n_blocks, others, rank, alpha, where):
     # Gradient and AdamW's two averages, 4 bytes each, for what learns.
     training, full = 12 * adapters / 1e6, 12 * everything / 1e6
     lines = [
-        f"scale alpha / rank = {alpha / rank:g}; {adapters:,} numbers learn, {adapters / (adapters + everything):.2%} of all",
+        f"scale alpha / rank = {alpha / rank:g}; {adapters:,} numbers learn, "
+        f"{adapters / (adapters + everything):.2%} of all",
         f"file of the adapters {4 * adapters / 1e6:,.1f} MB, of the model {4 * everything / 1e6:,.1f} MB",
         f"gradients and optimizer {training:,.1f} MB, for everything {full:,.1f} MB",
     ]
