@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from shared.samples import make_instructions
+
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 SMS = SAMPLES / "sms-messages.tsv"
 INSTRUCTIONS = SAMPLES / "instructions.json"
@@ -168,7 +170,7 @@ def test_instructions_layout():
     raw = INSTRUCTIONS.read_text(encoding="utf-8")
     entries = json.loads(raw)
     assert raw == json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
-    assert len(entries) == 220
+    assert len(entries) == 1_150
     for entry in entries:
         assert list(entry) == ["instruction", "input", "output"]
         for value in entry.values():
@@ -189,7 +191,8 @@ def normalise_task(text):
 
 
 def test_instructions_about_half_without_input():
-    share = sum(e["input"] == "" for e in read_instructions()) / 220
+    entries = read_instructions()
+    share = sum(e["input"] == "" for e in entries) / len(entries)
     assert 0.4 < share < 0.6
 
 
@@ -262,3 +265,62 @@ def test_instructions_conversions():
         places = 0 if "nearest" in e["instruction"] else 1 if "one decimal" in e["instruction"] else 6
         assert round(expected, places) == pytest.approx(b), e
     assert done >= 15
+
+
+def test_instructions_are_what_their_script_makes():
+    """One source: the word lists in the script and the entries written by themselves."""
+    assert make_instructions.main(["--check"]) == 0
+
+
+def test_the_script_notices_a_file_that_is_not_what_it_makes(tmp_path, monkeypatch, capsys):
+    for name in ("instructions.json", "instruction-kinds.json", "instructions-written.json"):
+        (tmp_path / name).write_bytes((SAMPLES / name).read_bytes())
+    monkeypatch.setattr(make_instructions, "FOLDER", tmp_path)
+    (tmp_path / "instructions.json").write_text("[]")
+    assert make_instructions.main(["--check"]) == 1
+    assert "instructions.json is not what the script makes" in capsys.readouterr().out
+    assert make_instructions.main([]) == 0 and make_instructions.main(["--check"]) == 0
+
+
+def test_each_instruction_has_a_kind_and_the_test_part_has_both_sorts():
+    """More than twenty kinds; of the test entries many ask for an item of the training part in another form."""
+    entries, kinds = read_instructions(), json.loads((SAMPLES / "instruction-kinds.json").read_text(encoding="utf-8"))
+    assert len(kinds) == len(entries) and all(list(kind) == ["kind", "item"] for kind in kinds)
+    sizes = Counter(kind["kind"] for kind in kinds)
+    assert sum(n >= 10 for n in sizes.values()) >= 20
+    n_train, n_test = int(0.85 * len(entries)), int(0.10 * len(entries))
+    trained = {(kind["kind"], kind["item"]) for kind in kinds[:n_train]}
+    seen = [(kind["kind"], kind["item"]) in trained for kind in kinds[n_train : n_train + n_test]]
+    assert 30 <= sum(seen) <= n_test - 30
+
+
+ANSWERS = {  # instruction -> what its answer must be, from the input
+    "Work out the sum.": lambda given: str(sum(map(int, given.split(" + ")))),
+    "Work out the difference.": lambda given: str(int(given.split(" - ")[0]) - int(given.split(" - ")[1])),
+    "Work out the product.": lambda given: str(int(given.split(" x ")[0]) * int(given.split(" x ")[1])),
+    "Put the words into the order of a dictionary.": lambda given: ", ".join(sorted(given.split(", "))),
+}
+
+
+def test_instructions_made_by_the_script_are_right():
+    """What can be recomputed is; words that are turned stay the words that were given."""
+    done = Counter()
+    for e in read_instructions():
+        task, given, answer = e["instruction"], e["input"], e["output"]
+        if task in ANSWERS:
+            assert answer == ANSWERS[task](given), e
+            done[task] += 1
+        elif found := re.fullmatch(r"Spell '(\w+)' from the last letter to the first.", task):
+            assert answer == found[1][::-1], e
+            done["spell"] += 1
+        elif found := re.fullmatch(r"Count the letters of '(\w+)'.", task):
+            assert f" {len(found[1])} " in answer, e
+            done["count"] += 1
+        elif task in ("Find the odd one out.", "Which word does not belong with the others?"):
+            assert answer in given.split(", "), e
+            done["odd"] += 1
+        elif task == "Fill in the gap with 'a' or 'an'." and given.startswith("___"):
+            assert answer in (given.replace("___", "a"), given.replace("___", "an")), e
+            done["article"] += 1
+        assert not re.search(r"\ba [aeio]\w+ (is|called)|called a [aeiou]|\ban? an? ", answer), e
+    assert all(n >= 5 for n in done.values()) and len(done) == 8
