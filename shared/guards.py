@@ -130,3 +130,47 @@ def adapter_fits(tensors, settings, own, own_settings, path):
         if given != own_settings[key]:
             raise ValueError(f"{path} does not fit: it was made for the {what} {given}, this model has "
                              f"{own_settings[key]}; use those that it was trained with")  # fmt: skip
+
+
+def json_of(path):
+    """What a JSON file holds; ValueError with file and line if it is no JSON, or no text in UTF-8."""
+    import json
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is no JSON: line {error.lineno}, column {error.colno}: {error.msg}; correct it "
+                         "there, or fetch the file again") from error  # fmt: skip
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not encoded in UTF-8 (byte {error.start}); save it as UTF-8") from error
+
+
+def instruction_entries(data, where=None):
+    """Entries must be dictionaries with the texts instruction, input and output; only the input may be empty.
+
+    Entries are counted from 0 in the messages.
+    """
+    place = f"{where}: " if where else ""
+    if not isinstance(data, list) or not data:
+        raise ValueError(f"{place}expected a list with at least one entry, got {type(data).__name__}"
+                         f"{' without entries' if data == [] else ''}")  # fmt: skip
+    for number, entry in enumerate(data):
+        if not isinstance(entry, dict):
+            raise ValueError(f"{place}entry {number} is {type(entry).__name__}, not a dictionary")
+        for key in ("instruction", "input", "output"):
+            if key not in entry:
+                raise ValueError(f"{place}entry {number} has no {key!r}; it has {', '.join(map(repr, entry))}")
+            if not isinstance(entry[key], str):
+                raise ValueError(f"{place}{key} of entry {number} is {entry[key]!r}; it must be a text")
+            if key != "input" and not entry[key].strip():
+                raise ValueError(f"{place}{key} of entry {number} is empty; write one, or leave the entry out")
+
+
+def rows_of_ids(batch, allowed_max_length=None):
+    """A batch must have rows, each with an id, and allowed_max_length, if given, be a whole number above 0."""
+    whole_numbers(allowed_max_length=allowed_max_length)
+    if not len(batch):
+        raise ValueError("the batch has no rows")
+    empty = [row for row, ids in enumerate(batch) if not len(ids)]
+    if empty:
+        raise ValueError(f"row {empty[0]} of the batch has no ids; leave such texts out")
