@@ -201,7 +201,7 @@ FAULTS = {
         ("cut on the wrong side", "[:, :allowed_max_length]", "[:, -(allowed_max_length or 0):]"),
         ("padding on the left", "inputs = [row + [pad_token_id] * (longest - len(row)) for row in batch]", "inputs = [[pad_token_id] * (longest - len(row)) + row for row in batch]"),
         ("answer with the prompt", "ids[0, prompt.shape[1]:]", "ids[0]"),
-        ("end token in the answer", "answer[: answer.index(50256)]", "answer[: answer.index(50256) + 1]"),
+        ("blanks around the answer", "else answer).strip()", "else answer)"),
         ("does not stop", ", eos_id=50256, **sampling)", ", **sampling)"),
         ("words counted once", "common = (given & wanted).total()", "common = len(given & wanted)"),
         ("case counts", "text.lower()", "text"),

@@ -205,6 +205,16 @@ def test_the_answer_is_what_stands_between_prompt_and_end(ch07, tokenizer, writt
     assert ch07.respond(task, model, tokenizer, "cpu", n, use_cache=False) == want
 
 
+def test_the_model_is_asked_no_more_after_the_end(ch07, tokenizer):
+    task = entry()
+    prompt = len(tokenizer.encode(ch07.format_input(task) + ch07.RESPONSE_HEADING))
+    model = Scripted(tokenizer.encode(" Four.<|endoftext|> more and more", allowed_special="all"), prompt)
+    widths = []
+    model.register_forward_hook(lambda _, args, __: widths.append(args[0].shape[1] - prompt))
+    assert ch07.respond(task, model, tokenizer, "cpu", 30, use_cache=False) == "Four."
+    assert widths == [0, 1, 2]  # " Four", ".", the end
+
+
 def test_a_model_answers_in_eval_mode_and_keeps_its_mode(ch07, tokenizer):
     torch.manual_seed(0)
     model = ch07.GPTModel({**CFG, "drop_rate": 0.5}).train()
@@ -222,6 +232,7 @@ def test_a_model_answers_in_eval_mode_and_keeps_its_mode(ch07, tokenizer):
         ("", "b", 0.0),
         ("", "", 1.0),
         ("yes yes yes", "yes", 0.5),
+        ("ha ha now", "ha ha then", 2 / 3),
         ("12 + 3 = 15", "15", 0.5),
     ],
 )
