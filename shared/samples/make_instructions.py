@@ -371,10 +371,14 @@ WRITTEN = [
 ]  # fmt: skip
 
 
+def kind_of(task):
+    """The kind of an entry that was written by itself."""
+    return next((kind for pattern, kind in WRITTEN if re.search(pattern, task)), "short fact")
+
+
 def written():
     """[(kind, item, entry), ...] of the entries that were written by themselves."""
     entries = json.loads((FOLDER / "instructions-written.json").read_text(encoding="utf-8"))
-    kind_of = lambda task: next((kind for pattern, kind in WRITTEN if re.search(pattern, task)), "short fact")  # noqa: E731
     return [(kind_of(e["instruction"]), e["input"] or e["instruction"], e) for e in entries]
 
 
