@@ -142,3 +142,38 @@ def draw_stack(rows, repeat, shortcuts=(), added=()):
     axes.text(left + 1.6, height - 0.18, "shape that leaves the part", size=9, color=GREY)
     axes.text(7.4, height - 0.18, "parameters", ha="right", size=9, color=GREY)
     return figure
+
+
+def draw_tokens(steps, width=7.6):
+    """Draw rows of tokens as boxes coloured by what they are, one block of rows a step.
+
+    Args:
+        steps: title -> rows; a row is a list of (text, kind). Kinds are "token" (blue), "end" (orange) and "ignored"
+            (grey). A row that is too long for a line goes on in the next.
+
+    Returns:
+        A matplotlib figure.
+    """
+    colours, letter, line, gap = {"token": BLUE, "end": ORANGE, "ignored": GREY}, 0.075, 0.24, 0.05
+    placed, y = [], 0.1
+    for title, rows in steps.items():
+        if title:
+            placed.append((0.1, y + 0.1, title, None, 0))
+            y += line
+        for row in rows:
+            x = 0.1
+            for text, kind in row:
+                size = letter * max(len(text), 1) + 0.12
+                if x + size > width - 0.1 and x > 0.1:
+                    x, y = 0.1, y + line
+                placed.append((x + size / 2, y + 0.1, text, colours[kind], size))
+                x += size + gap
+            y += line + gap
+        y += 0.12
+    figure, axes = canvas(width, y)
+    for x, down, text, colour, size in placed:
+        if colour is None:
+            axes.text(x, y - down, text, ha="left", va="center", size=9, color="#222222")
+        else:
+            box(axes, x, y - down, text, colour, size, 0.2, 8, family="monospace", parse_math=False)
+    return figure

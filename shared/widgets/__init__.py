@@ -7,6 +7,7 @@ picture for the starting values.
 
 from shared.widgets.ask import ask_box
 from shared.widgets.attention import attention_explorer
+from shared.widgets.chat import chat_box
 from shared.widgets.explorer import Explorer
 from shared.widgets.live import live_losses
 from shared.widgets.lora import lora_explorer
@@ -22,6 +23,7 @@ __all__ = [
     "Explorer",
     "ask_box",
     "attention_explorer",
+    "chat_box",
     "live_losses",
     "lora_explorer",
     "mask_stepper",
