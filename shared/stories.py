@@ -85,7 +85,7 @@ MIDDLES = [
     "It was old and a little broken.", "Nobody else was about.", "It was the finest in the country.",
     "The {who} looked at it for a long time.", "For a while nothing happened.", "Everybody knew that {thing}.",
     "The {who} picked it up with care.", "It was covered with dust.", "The {who} did not know what to do.",
-    "Such a {thing} is not found every day.", "A dog barked somewhere.", "The town clock struck.",
+    "Things like it are not found every day.", "Far off, a dog barked.", "A bird sang somewhere.",
 ]  # fmt: skip
 
 SIGNS = {
