@@ -174,3 +174,32 @@ def rows_of_ids(batch, allowed_max_length=None):
     empty = [row for row, ids in enumerate(batch) if not len(ids)]
     if empty:
         raise ValueError(f"row {empty[0]} of the batch has no ids; leave such texts out")
+
+
+def tasks_fit(task_lengths, max_length):
+    """Each task must leave room for at least one token of the answer in a row of max_length; None is no limit.
+
+    A row whose task fills it would have nothing of the answer, and with tasks left out of the loss it would have
+    nothing at all. Entries are counted from 0.
+    """
+    whole_numbers(max_length=max_length)
+    for number, length in enumerate(task_lengths if max_length else ()):
+        if length > max_length:
+            raise ValueError(f"the task of entry {number} has {length} tokens, which leave no room for an answer in "
+                             f"{max_length}; shorten it, leave it out, or allow longer rows")  # fmt: skip
+
+
+def generation(max_new_tokens, context_size, seeds=None, n_prompts=None):
+    """Room for what is written: whole numbers, and a seed for each prompt if there are seeds."""
+    whole_numbers(at_least=0, max_new_tokens=max_new_tokens)
+    whole_numbers(context_size=context_size)
+    if seeds is not None and len(seeds) != n_prompts:
+        raise ValueError(f"there are {len(seeds)} seeds for {n_prompts} prompts; give one for each")
+
+
+def answers_under(data, key):
+    """Each entry must have a text under ``key``; entries are counted from 0."""
+    instruction_entries(data)
+    for number, entry in enumerate(data):
+        if not isinstance(entry.get(key), str):
+            raise ValueError(f"entry {number} has no text under {key!r}: let the model answer first")

@@ -11,6 +11,7 @@ import torch
 from shared.widgets import (
     ask_box,
     attention_explorer,
+    chat_box,
     live_losses,
     lora_explorer,
     mask_stepper,
@@ -348,6 +349,38 @@ def test_broken_lines_lose_nothing_but_spaces(text):
 
 
 # Box to ask in, live plot --------------------------------------------------------------------------------
+
+
+def chat(entry, temperature, top_k):
+    if len(entry["instruction"]) > 20:
+        raise ValueError("the task is too long")
+    return f"{entry['instruction']}|{entry['input']}|{temperature}|{top_k} <b>"
+
+
+def test_chat_box_asks_the_chosen_model_with_the_sliders_values():
+    box = chat_box({"one": chat, "two": lambda *asked: ""}, "Add.", "1 & 2")
+    assert box.turns == [("Add.\n1 & 2", "one", "Add.|1 & 2|0.0|50 <b>")]
+    assert "1 &amp; 2" in box.shown.value and "&lt;b&gt;" in box.shown.value and "<b>one</b>" in box.shown.value
+    box.instruction.value, box.given.value, box.temperature.value, box.top_k.value = "Stop.", " ", 0.7, 5
+    box.send.click()
+    assert box.turns[1] == ("Stop.", "one", "Stop.||0.7|5 <b>")
+    box.model.value = "two"
+    box.send.click()
+    assert box.turns[2] == ("Stop.", "two", "[nothing: it ended at once]")
+    bundle = box._repr_mimebundle_()
+    assert bundle["text/plain"].count("you: ") == 3 and bundle["text/html"] == box.shown.value
+
+
+def test_chat_box_tells_what_went_wrong_and_asks_nothing_without_a_task():
+    box = chat_box({"one": chat}, "Add.")
+    box.instruction.value = "x" * 30
+    box.send.click()
+    assert box.turns[-1][2] == "[the task is too long]"
+    box.instruction.value = "  "
+    box.send.click()
+    assert len(box.turns) == 2
+    box.clear.click()
+    assert box.turns == [] and box.shown.value == "" and box._repr_mimebundle_()["text/plain"] == ""
 
 
 def test_the_box_keeps_every_answer_and_escapes_it():
