@@ -19,6 +19,8 @@ def another_form(format_chat, chat_text):
     same(chat_text(without), "<|user|>\nSay hello.\n<|assistant|>:\nHello.", "and the answer follows the task")
     lines = {"instruction": "List two.", "input": "a\nb", "output": " 1\n2\n"}
     same(chat_text(lines), "<|user|>\nList two.\na\nb\n<|assistant|>:\n 1\n2\n", "texts are taken as they are")
+    space = {"instruction": "Say it.", "input": " ", "output": "it"}
+    same(format_chat(space), "<|user|>\nSay it.\n ", "an input of white space is an input")
     same(entry, before, "the entry is left alone")
 
 
@@ -72,6 +74,11 @@ def entries_of_use(usable):
     same(usable([spaced], tokenizer, 99)[0], [{**add, "output": " 3\n"}], "outputs are taken as they are")
     odd = {**add, "output": "<|endoftext|>"}
     same(usable([odd], tokenizer, 99)[0], [odd], "a text with the letters of an end token is an ordinary text")
+    letters = len(tokenizer.encode(form[:-1] + "<|endoftext|>", disallowed_special=())) + 1
+    same(usable([odd], tokenizer, letters - 1)[1]["too long"], 1, "and is counted by its ordinary tokens")
+    given = [blank, add]
+    usable(given, tokenizer, 99)
+    same(given, [blank, add], "the list that was given is left alone")
     same(usable([], tokenizer, 99), ([], {"empty": 0, "too long": 0}), "no entries give no entries")
     same(add, before, "the entries that were given are left alone")
 
@@ -113,6 +120,7 @@ def the_answer_stays(shorten):
     must_raise(ValueError, "an answer longer than the row raises ValueError", shorten, task, answer, 1)
     same(tuple(shorten([5], [6], 9, eos=0)), ([5, 6], [6, 0]), "eos can be chosen, and short rows are not filled up")
     same(tuple(shorten([4, E, 5], [6], 3)), ([E, 5, 6], [-100, 6, E]), "an end token inside the task is a token")
+    same(tuple(shorten([1, 2], [], 1)), ([2], [E]), "of an empty answer the end counts")
     same((task, answer), ([1, 2, 3], [7, 8]), "the lists that were given are left alone")
 
 
@@ -130,6 +138,8 @@ def the_order_of_two(order_effect):
         ("if nothing is left, both shares are 0.0", ["x"], ["A"], (0.0, 0.0, 1)),
         ("no votes give 0.0 and 0", [], [], (0.0, 0.0, 0)),
         ("other letters are no votes", ["a", "A"], ["B", "B"], (1.0, 0.5, 1)),
+        ("a vote is the letter and nothing else", ["Both", " A", "A"], ["A", "B", "B"], (1.0, 0.5, 2)),
+        ("entries are left out, not votes", ["?", "A"], [None, "B"], (1.0, 0.5, 1)),
     ):
         close(torch.tensor(order_effect(one, other), **wide), torch.tensor(want, **wide), words)
 

