@@ -253,7 +253,11 @@ def small_model(ch07, **changes):
     """In double precision, so that rounding can't decide between two tokens."""
     torch.manual_seed(0)
     cfg = {**CFG, "vocab_size": 97, "context_length": 24, "emb_dim": 16, "n_layers": 2, "drop_rate": 0.3}
-    return ch07.GPTModel({**cfg, **changes}).double()
+    model = ch07.GPTModel({**cfg, **changes}).double()
+    for block in model.trf_blocks:  # as it comes, so small a model hardly looks at other tokens
+        for layer in (block.att.W_query, block.att.W_key, block.att.W_value, block.att.out_proj):
+            layer.weight.data *= 4
+    return model
 
 
 PROMPTS = [[7, 5, 3], [1, 2, 3, 4, 5, 6, 7, 8, 9], [11], list(range(20)), list(range(30, 54)), list(range(60, 90)),
@@ -287,6 +291,17 @@ def test_rows_end_one_by_one(ch07):
     for whole, part in zip(free, ended):
         assert part == (whole[: whole.index(end)] if end in whole else whole)
     assert len({len(part) for part in ended}) > 1
+
+
+@pytest.mark.parametrize("row", range(4))
+def test_rows_that_go_on_keep_their_cache_and_their_stream(ch07, row):
+    """Any of the rows may be the first to end, while all of them draw, and all stay within the context."""
+    prompts = [*PROMPTS[:3], PROMPTS[6]]
+    model, drawn = small_model(ch07), {"temperature": 1.0, "seeds": range(4), "pad_token_id": 0}
+    free = ch07.generate_batch(model, prompts, 12, 24, **drawn)
+    end = free[row][2]
+    for whole, part in zip(free, ch07.generate_batch(model, prompts, 12, 24, eos_id=end, **drawn)):
+        assert part == (whole[: whole.index(end)] if end in whole else whole)
 
 
 def test_what_has_ended_is_read_no_more(ch07, monkeypatch):
