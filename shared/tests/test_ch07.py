@@ -289,6 +289,16 @@ def test_rows_end_one_by_one(ch07):
     assert len({len(part) for part in ended}) > 1
 
 
+@pytest.mark.parametrize("row", range(4))
+def test_rows_that_go_on_keep_their_cache_and_their_stream(ch07, row):
+    """Any of the rows may be the first to end, while all of them draw."""
+    model, drawn = small_model(ch07), {"temperature": 1.0, "seeds": range(7), "pad_token_id": 0}
+    free = ch07.generate_batch(model, PROMPTS, 12, 24, **drawn)
+    end = free[row][2]
+    for whole, part in zip(free, ch07.generate_batch(model, PROMPTS, 12, 24, eos_id=end, **drawn)):
+        assert part == (whole[: whole.index(end)] if end in whole else whole)
+
+
 def test_what_has_ended_is_read_no_more(ch07, monkeypatch):
     model, sizes = small_model(ch07), []
     read = ch07.read_left_padded
