@@ -253,7 +253,11 @@ def small_model(ch07, **changes):
     """In double precision, so that rounding can't decide between two tokens."""
     torch.manual_seed(0)
     cfg = {**CFG, "vocab_size": 97, "context_length": 24, "emb_dim": 16, "n_layers": 2, "drop_rate": 0.3}
-    return ch07.GPTModel({**cfg, **changes}).double()
+    model = ch07.GPTModel({**cfg, **changes}).double()
+    for block in model.trf_blocks:  # as it comes, so small a model hardly looks at other tokens
+        for layer in (block.att.W_query, block.att.W_key, block.att.W_value, block.att.out_proj):
+            layer.weight.data *= 4
+    return model
 
 
 PROMPTS = [[7, 5, 3], [1, 2, 3, 4, 5, 6, 7, 8, 9], [11], list(range(20)), list(range(30, 54)), list(range(60, 90)),
