@@ -1,4 +1,4 @@
-"""The course's commands: python3 -m shared lab | test | carry | notebooks | figures | doctor
+"""The course's commands: python3 -m shared lab | test | carry | notebooks | figures | doctor | progress | anki
 
 Standard library only, because it runs before anything is installed, and readable by Python 3.8, so that a Python
 which is too old says so instead of stopping with a SyntaxError: everything else is imported after that question.
@@ -28,9 +28,11 @@ Run it in the course's folder, or from anywhere as: python3 PATH/TO/COURSE/share
   carry [--check]           write every previous_chapters.py from the notebooks' cells; --check only compares
   notebooks OPTION [PATH]   upkeep of the notebooks: --check; --run stores new outputs; --tidy
   figures [--write] [PATH]  known figures: run the notebooks and show what differs; --write stores it
+  progress                  what you have solved, by chapter and section, and the cards that are due today
+  anki FILE.apkg            write the flashcards as a package for Anki, a deck for each chapter
   doctor                    what is installed, found and missing on this machine, and what to do about it
 
-lab, test and notebooks first make sure of the environment: the folder .venv with the packages of requirements.txt.
+All but carry and doctor first make sure of the environment: the folder .venv with the packages of requirements.txt.
 That takes minutes and about 3 GB of disk the first time, and a fraction of a second later. An activated environment
 that holds every package in the right version is used as it is. On Linux, pip takes the torch for NVIDIA GPUs, which
 needs about 8 GB instead. Without such a GPU, say before the first run where the small one is:
@@ -42,6 +44,7 @@ Settings (environment variables):
   COURSE_CACHE    where downloads are kept
   COURSE_OFFLINE  1: never download data or weights
   COURSE_VENV     the environment's folder, instead of .venv
+  COURSE_PROGRESS a folder in which your answers are kept, instead of the user's data folder; off: nothing is kept
 Relative folders count from the course's folder.
 """
 
@@ -148,7 +151,8 @@ def test_steps(python, options):
     # Two workers share the cores: more threads than cores wait for each other and are many times slower, above all when
     # something else runs on the machine.
     threads = "2" if (os.cpu_count() or 1) >= 4 else "1"
-    quiet = {"COURSE_OFFLINE": "1", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
+    quiet = {"COURSE_OFFLINE": "1", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE",
+             "COURSE_PROGRESS": "off"}
     named = any(os.path.exists(option.partition("::")[0]) for option in options)
     tests = ("pytest", [*pytest, *([] if named else ["shared/tests"]), *parallel, *options], quiet)
     if options:
@@ -196,6 +200,23 @@ def figures(options):
     return run(call_main(python, "figures.record", *options), environment.course_environment(python))[0]
 
 
+def progress(options):
+    """In the environment's Python, because questions are read with its packages."""
+    from shared import environment
+
+    python = environment.python_for_course()
+    return run(call_main(python, "study.report", *options), environment.course_environment(python))[0]
+
+
+def anki(options):
+    """In the environment's Python, which has the package that writes such files."""
+    from shared import environment
+
+    python = environment.python_for_course()
+    options = [option if option.startswith("-") else os.path.join(START, option) for option in options]
+    return run(call_main(python, "study.anki", *options), environment.course_environment(python))[0]
+
+
 def doctor(options):
     """In the environment's Python if that works, else in this one; creates nothing."""
     from shared import environment
@@ -211,6 +232,7 @@ def doctor(options):
 
 COMMANDS = {
     "lab": lab, "test": test, "carry": carry, "notebooks": notebooks, "figures": figures, "doctor": doctor,
+    "progress": progress, "anki": anki,
 }
 
 

@@ -45,13 +45,13 @@ def chapter_notebook(chapter, root=ROOT):
 
 
 def notebooks(root=ROOT):
-    """Paths of all notebooks of the course: each chapter's own and its solutions, in reading order."""
+    """Paths of all notebooks: each chapter's own and its solutions, in reading order; test_yourself last."""
     paths = []
     for chapter in chapters(root):
         main = chapter_notebook(chapter, root)
         rest = sorted(p for p in (root / chapter).glob("*.ipynb") if p != main)
         paths += [p for p in [main, *rest] if p.is_file()]
-    return paths
+    return paths + [p for p in [root / "shared" / "test_yourself.ipynb"] if p.is_file()]
 
 
 class FileProblem(ValueError):

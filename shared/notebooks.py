@@ -25,7 +25,8 @@ LARGEST_FILE = 600  # KB
 
 # The same settings as in the tests: what a cell prints must not depend on who runs it. (PYTHONOPTIMIZE, unless
 # it is empty, would take away the assertions.)
-QUIET = {"PYTHONHASHSEED": "0", "PYTHONOPTIMIZE": "", "PYTHONWARNINGS": "ignore", "TQDM_DISABLE": "1"}
+QUIET = {"PYTHONHASHSEED": "0", "PYTHONOPTIMIZE": "", "PYTHONWARNINGS": "ignore", "TQDM_DISABLE": "1",
+         "COURSE_PROGRESS": "off"}
 
 _KERNEL = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},

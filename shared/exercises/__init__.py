@@ -112,7 +112,12 @@ def check(name, *attempts):
         name: the exercise's number as printed in the notebook, such as ``"2.1"``.
         attempts: what the exercise asks for, most often one function.
     """
-    print(judge(name, *attempts))
+    verdict = judge(name, *attempts)
+    print(verdict)
+    if verdict.outcome in ("right", "wrong"):
+        from shared.study import progress
+
+        progress.record_exercise(name, verdict.outcome)
 
 
 def claim(holds, words):

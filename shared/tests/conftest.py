@@ -9,6 +9,7 @@ import pytest
 # Set before any test module imports anything: no test may reach for the network, none may write into the
 # cache of the person who runs it, and no result may depend on that person's settings.
 os.environ["COURSE_OFFLINE"] = os.environ["TQDM_DISABLE"] = "1"
+os.environ["COURSE_PROGRESS"] = "off"
 for name in ("COURSE_SCALE", "COURSE_VENV", "PYTHONOPTIMIZE"):
     os.environ.pop(name, None)
 

