@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from shared.course import write_file
+from shared.course import ROOT, write_file
 
 VERSION = 1
 KINDS = ("answers", "exercises", "cards")
@@ -27,7 +27,7 @@ def folder():
     if chosen.lower() == "off":
         return None
     if chosen:
-        return Path(chosen).expanduser()
+        return ROOT / Path(chosen).expanduser()  # a relative one counts from the course's
     import platformdirs
 
     return Path(platformdirs.user_data_dir("llm-course", appauthor=False))
@@ -51,11 +51,18 @@ def _tell(message):
 
 
 def _valid(data):
-    """Whether something read from the file has the form that is written to it."""
-    return isinstance(data, dict) and all(
-        isinstance(data.get(kind, {}), dict) and all(isinstance(each, dict) for each in data.get(kind, {}).values())
-        for kind in KINDS
-    )
+    """Whether something read from the file has the form that is written to it, so that nobody need look again."""
+    if not isinstance(data, dict) or not all(isinstance(data.get(kind, {}), dict) for kind in KINDS):
+        return False
+    if not all(isinstance(each, dict) for kind in KINDS for each in data.get(kind, {}).values()):
+        return False
+    numbers = [each.get(name) for each in data.get("answers", {}).values() for name in ("right", "of", "tries", "best")]
+    if not all(isinstance(number, (int, float)) for number in numbers):
+        return False
+    try:
+        return all(datetime.fromisoformat(each["due"]).tzinfo for each in data.get("cards", {}).values())
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _read(file):
