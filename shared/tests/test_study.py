@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import re
+import subprocess
+import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
@@ -570,6 +572,12 @@ def test_the_report_counts_by_section(capsys):
     assert f"1 begun of {len(cards.all_cards())}, 1 due today" in text
     assert report.main([]) == 0 and report.main(["x"]) == 2
     assert "ch07" in capsys.readouterr().out
+
+
+def test_a_check_need_not_wait_for_widgets_and_drawings():
+    code = "import sys; from shared.study import progress; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert not {"ipywidgets", "matplotlib", "yaml", "torch"} & {name.split(".")[0] for name in loaded.split()}
 
 
 def test_a_stub_is_no_progress():
