@@ -94,10 +94,12 @@ def writing_rounds():
         model = box(axes, x, 1.2, "model", BLUE)
         end = box(axes, x, 2.05, word, ORANGE)
         arrow(axes, start, model)
-        arrow(axes, model, end, "1" if place == 0 else "", label_shift=(0.18, 0))
+        arrow(axes, model, end)
         if before:
-            arrow(axes, before, start, "2" if place == 1 else "", colour=ORANGE, label_shift=(0.16, 0.1))
+            arrow(axes, before, start, colour=ORANGE)
         before = end
+    for number, x, y in (("1", 0.85, 1.6), ("2", 2.4, 1.45)):
+        axes.text(x, y, number, size=14, color=ORANGE, weight="bold")
     return figure
 
 

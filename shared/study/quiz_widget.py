@@ -107,11 +107,12 @@ class Dropdowns(Asked):
         return []
 
     def build(self):
-        choices = [(NOTHING, None), *((plain(choice), choice) for choice in self.choices())]
+        # The empty text, because a dropdown whose value is None shows none of its options, not even this one.
+        choices = [(NOTHING, ""), *((plain(choice), choice) for choice in self.choices())]
         self.chosen = {}
         rows = []
         for key, label in self.places():
-            box = ipywidgets.Dropdown(options=choices, value=None, description=label,
+            box = ipywidgets.Dropdown(options=choices, value="", description=label,
                                       style={"description_width": "190px"},
                                       layout=ipywidgets.Layout(width="auto", max_width="740px"))  # fmt: skip
             self.chosen[key] = box
@@ -119,7 +120,7 @@ class Dropdowns(Asked):
         return [*self.above(), *rows]
 
     def given(self):
-        found = {key: box.value for key, box in self.chosen.items() if box.value is not None}
+        found = {key: box.value for key, box in self.chosen.items() if box.value}
         return found or None
 
 

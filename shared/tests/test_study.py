@@ -341,6 +341,11 @@ def test_going_through_a_quiz_and_coming_back():
     assert "You answered this before:" in again.feedback.value and "after 1 try" in again.feedback.value
 
 
+def test_an_empty_place_shows_that_something_is_to_be_chosen():
+    asked = KINDS["match"](of_type("match")[0])
+    assert {(box.value, box.index, box.label) for box in asked.chosen.values()} == {("", 0, NOTHING)}
+
+
 def test_steps_at_the_ends_stay_where_they_are():
     asked = KINDS["order"](of_type("order")[0])
     before = asked.given()
