@@ -144,7 +144,7 @@ def draw_stack(rows, repeat, shortcuts=(), added=()):
     return figure
 
 
-def draw_tokens(steps, width=7.6):
+def draw_token_rows(steps, width=7.6):
     """Draw rows of tokens as boxes coloured by what they are, one block of rows a step.
 
     Args:
