@@ -1,16 +1,18 @@
 """Pretrains the course's GPT model on many texts: on one processor or GPU, or on several with torchrun.
 
     python3 appendix_d_training_loop/train.py prepare FOLDER_WITH_TEXTS DATA --held-out 5
+    python3 appendix_d_training_loop/train.py prepare FOLDER_WITH_ONE_TEXT DATA --held-out 0.1
     python3 appendix_d_training_loop/train.py run DATA OUT --steps 2000
     torchrun --nproc-per-node 2 appendix_d_training_loop/train.py run DATA OUT --steps 2000
 
     python3 appendix_d_training_loop/train.py export OUT FOLDER
     python3 appendix_d_training_loop/train.py measure FOLDER DATA
 
-`prepare` tokenises all .txt files once. `run` trains, and goes on where it was if OUT holds a checkpoint. Stopped
-with Ctrl-C or SIGTERM, it saves a checkpoint first; torchrun waits 30 seconds for that, or as long as its option
---shutdown-timeout says. OUT/log.csv has a line per logged step. `export` writes a run's model as a GPT-2 of
-transformers, `measure` computes the loss of such a model on the held-out texts.
+`prepare` tokenises all .txt files of a folder once, and holds back some of them, or a share of each. `run` trains, and
+goes on where it was if OUT holds a checkpoint. Stopped with Ctrl-C or SIGTERM, it saves a checkpoint first; torchrun
+waits 30 seconds for that, or as long as its option --shutdown-timeout says. OUT/log.csv has a line per logged step.
+`export` writes a run's model as a GPT-2 of transformers, `measure` computes the loss of such a model on the held-out
+texts.
 """
 
 import argparse
@@ -30,12 +32,14 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)] if str(ROOT) not in sys.path else []
 
+import filelock  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
@@ -45,28 +49,27 @@ from torch.distributed.tensor import DTensor, distribute_tensor  # noqa: E402
 
 from appendix_d_training_loop.previous_chapters import (  # noqa: E402
     GPTModel,
-    Progress,
     config_of,
     download_and_load_gpt2,
     eval_mode,
     export_gpt2,
     generate,
     get_device,
-    load_checkpoint,
     load_weights_into_gpt,
     read_gpt2,
-    restore_checkpoint,
-    save_checkpoint,
     text_to_token_ids,
     token_ids_to_text,
-    write_token_file,
 )
+from shared import gpt2_files  # noqa: E402
 from shared.carry import load_chapter  # noqa: E402
+from shared.checkpoints import Progress, load_checkpoint, restore_checkpoint, save_checkpoint  # noqa: E402
 from shared.course import print_any_character, write_file  # noqa: E402
+from shared.token_files import read_chunks, write_token_file  # noqa: E402
 
 appendix = load_chapter("appendix_d_training_loop")  # schedule, clipping, weight decay and loss of the notebook
 VOCAB_SIZE, END_OF_TEXT = 50_257, "<|endoftext|>"
 SHARD_BYTES = 200_000_000  # a new file begins with the first text after that
+LONGEST_WARMUP = 100  # steps, unless another number is asked for
 
 
 def setting(default, words):
@@ -87,7 +90,7 @@ class Settings:
     global_batch: int = setting(8, "rows per optimizer step, over all processes and pieces")
     micro_batch: int = setting(8, "rows that one process computes at a time; lower it if memory runs out")
     lr: float = setting(1e-3, "peak of the learning rate")
-    warmup_steps: int = setting(100, "steps until the peak")
+    warmup_steps: int = setting(None, f"steps until the peak (default: a tenth of --steps, at most {LONGEST_WARMUP})")
     min_lr: float = setting(1e-4, "learning rate at the end")
     decay_steps: int = setting(0, "hold the peak, and let the learning rate fall only in the last so many steps; then "
                                   "--steps may be changed until the fall begins, and when it is over. 0: it falls "
@@ -131,40 +134,85 @@ def read_json(path):
 
 
 def prepare(texts, data, held_out):
-    """Tokenise the .txt files of a folder into DATA/train_*.bin and DATA/held_out_*.bin, documents whole.
+    """Tokenise the .txt files of a folder into DATA/train_*.bin and DATA/held_out_*.bin.
 
-    Every ``len(files) / held_out``-th file, in the order of their names, is held out. A document ends with
-    <|endoftext|>.
+    Args:
+        held_out: 1 or more: so many documents are held out whole, every ``len(files) / held_out``-th in the order of
+            their names. Below 1: the last so large share of each document. 0: nothing.
+
+    A document ends with <|endoftext|>, and so does the first part of one that is divided.
     """
-    from shared.assets import read_text, use_offline_vocabulary
+    from shared.assets import use_offline_vocabulary
 
     use_offline_vocabulary()
     import tiktoken
 
     tokenizer = tiktoken.get_encoding("gpt2")
-    if not texts.is_dir():
-        raise Refused(f"{texts} is no folder")
-    files = sorted(texts.glob("*.txt"))
-    if not 0 < held_out < len(files):
-        raise Refused(f"{texts} has {len(files)} .txt files; {held_out} of them cannot be held out")
-    chosen = {files[math.floor((number + 0.5) * len(files) / held_out)] for number in range(held_out)}
+    files = texts_of(texts)
+    if held_out >= len(files):
+        raise Refused(f"{texts} has {count_of(len(files), '.txt file')}, so {held_out:g} cannot be held out; use a "
+                      "smaller --held-out, or a share of each text, such as --held-out 0.1")
+    chosen = set()
+    if held_out >= 1:
+        chosen = {files[math.floor((number + 0.5) * len(files) / held_out)] for number in range(int(held_out))}
+    share = held_out if held_out < 1 else 0
     data.mkdir(parents=True, exist_ok=True)
     facts = {"vocab_size": VOCAB_SIZE, "shards": {}, "checksums": {}, "held_out": sorted(path.name for path in chosen)}
-    for part, paths in (("train", [p for p in files if p not in chosen]), ("held_out", sorted(chosen))):
-        groups, size = [[]], 0
-        for path in paths:
-            if size > SHARD_BYTES:
-                groups, size = [*groups, []], 0
-            groups[-1].append(path)
-            size += path.stat().st_size
-        for number, group in enumerate(groups):
+    parts = {"train": [path for path in files if path not in chosen], "held_out": files if share else sorted(chosen)}
+    for part, paths in parts.items():
+        for number, group in enumerate(groups_of(paths)):
             name = f"{part}_{number:03d}.bin"
-            pieces = (piece for path in group for piece in (read_text(path), END_OF_TEXT))
+            pieces = (piece for path in group for piece in (*part_of_text(path, part, share), END_OF_TEXT))
             facts["shards"][name] = write_token_file(pieces, data / name, tokenizer)
             with open(data / name, "rb") as file:
                 facts["checksums"][name] = hashlib.file_digest(file, "sha256").hexdigest()
-            print(f"{name}: {len(group)} texts, {facts['shards'][name]:,} tokens")
+            print(f"{name}: {count_of(len(group), 'text')}, {facts['shards'][name]:,} tokens")
     write_file(data / "data.json", json.dumps(facts, indent=2).encode())
+
+
+def count_of(n, thing):
+    """A number with a noun: "1 text", "5 texts"."""
+    return f"{n} {thing}" + "s" * (n != 1)
+
+
+def texts_of(folder):
+    """The .txt files of a folder, in the order of their names; Refused, saying what there is, if it has none."""
+    if not folder.is_dir():
+        raise Refused(f"{folder} is no folder")
+    files = sorted(folder.glob("*.txt"))
+    if not files:
+        kinds = Counter("folders" if path.is_dir() else path.suffix or "without ending" for path in folder.iterdir())
+        found = ", ".join(f"{kind} ({n})" for kind, n in kinds.most_common(5)) or "nothing"
+        raise Refused(f"{folder} has no .txt files; it has: {found}. Texts must be .txt files, UTF-8, in the folder "
+                      "itself")
+    return files
+
+
+def groups_of(paths):
+    """Lists of paths for a token file each: a new one begins with the first text after SHARD_BYTES."""
+    group, size = [], 0
+    for path in paths:
+        if size > SHARD_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(path)
+        size += path.stat().st_size
+    if group:
+        yield group
+
+
+def part_of_text(path, part, share):
+    """The text of a file in chunks: all of it, or with a share held out its beginning ("train") or its end."""
+    if not share:
+        yield from read_chunks(path)
+        return
+    place, border = 0, math.floor((1 - share) * sum(len(chunk) for chunk in read_chunks(path)))
+    for chunk in read_chunks(path):
+        cut = min(max(border - place, 0), len(chunk))
+        place += len(chunk)
+        wanted = chunk[:cut] if part == "train" else chunk[cut:]
+        if wanted:
+            yield wanted
 
 
 class Rows:
@@ -323,6 +371,35 @@ def facts_of_run(settings, rows):
     return {**dataclasses.asdict(settings), "rows": len(rows), "checksums": rows.checksums}
 
 
+def with_warmup(settings, out):
+    """The settings with a warmup that fits the run, if none was asked for: that of the run in OUT, or a new one."""
+    if settings.warmup_steps is not None:
+        return settings
+    begun = (out / "checkpoint.pth").exists() and read_json(out / "settings.json").get("warmup_steps")
+    return dataclasses.replace(settings, warmup_steps=begun or min(LONGEST_WARMUP, settings.steps // 10))
+
+
+@contextlib.contextmanager
+def only_run(out, crew):
+    """Refuse to begin while another run writes into OUT. The lock ends with the process, however it ends."""
+    if crew.rank:
+        yield
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(out / "run.lock")
+    try:
+        lock.acquire(timeout=2)
+    except filelock.Timeout as error:
+        raise Refused(f"another run is writing into {out}; wait for its end, or use another folder") from error
+    except NotImplementedError:  # a file system without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def check_ranges(settings):
     """Refuse values that make no sense by themselves."""
     for least, names in ((1, ("steps", "context_length", "global_batch", "micro_batch", "eval_rows", "save_every",
@@ -350,6 +427,8 @@ def check_settings(settings, rows, held_out, crew, out):
     if len(rows) < settings.global_batch:
         raise Refused(f"the data have {len(rows)} rows of {settings.context_length} tokens, fewer than --global-batch "
                       f"{settings.global_batch}; prepare more text, or lower it or --context-length")
+    if settings.eval_every and not held_out.shards:
+        raise Refused("the data have no held-out texts; prepare them with --held-out, or use --eval-every 0")
     if settings.eval_every and not len(held_out):
         raise Refused("the held-out texts are shorter than one row; hold out more, or use --eval-every 0")
     if (out / "checkpoint.pth").exists():       # without one, nothing is lost if another run begins here
@@ -514,8 +593,8 @@ def signals_to_stop():
 
 def run(settings, data, out, crew):
     """Train to the last step, or to a signal to stop."""
-    with signals_to_stop() as asked_to_stop:
-        train_until_stopped(settings, data, out, crew, asked_to_stop)
+    with signals_to_stop() as asked_to_stop, only_run(out, crew):
+        train_until_stopped(with_warmup(settings, out), data, out, crew, asked_to_stop)
 
 
 def train_until_stopped(settings, data, out, crew, asked_to_stop):
@@ -523,7 +602,6 @@ def train_until_stopped(settings, data, out, crew, asked_to_stop):
     check_ranges(settings)
     rows, held_out = (Rows(data, part, settings.context_length) for part in ("train", "held_out"))
     check_settings(settings, rows, held_out, crew, out)
-    out.mkdir(parents=True, exist_ok=True)
     cfg = config_of_run(settings)
     torch.manual_seed(settings.seed)
     # Weights that are shared out are made on the CPU: one device need not have room for all.
@@ -688,23 +766,22 @@ def read_model(name):
         try:
             return download_and_load_gpt2(name, "gpt2")
         except ValueError as error:
-            raise Refused(f"{name} is no folder, and no size: {error}") from error
-    if not all((folder / part).is_file() for part in ("config.json", "model.safetensors")):
-        raise Refused(f"{name} lacks config.json or model.safetensors; from a run, make such a folder with: train.py "
-                      f"export {name} FOLDER")
+            raise Refused(f"there is no folder {name}, and no size of GPT-2 of that name: {error}") from error
+    gpt2_files.read_config(folder)      # says what is wrong, and what lies there instead
     from safetensors import safe_open
     from safetensors.numpy import load_file, save_file
 
     from shared.compact import FORMAT, unpack
 
-    with safe_open(folder / "model.safetensors", framework="np") as file:
-        compact = file.metadata() == FORMAT
-    if not compact:
-        return read_gpt2(folder)
-    with tempfile.TemporaryDirectory() as whole:
-        save_file(unpack(load_file(folder / "model.safetensors")), Path(whole) / "model.safetensors")
-        shutil.copyfile(folder / "config.json", Path(whole) / "config.json")
-        return copy.deepcopy(read_gpt2(whole))      # its arrays would otherwise be in the file that goes away
+    if (folder / gpt2_files.WEIGHTS).is_file():
+        with safe_open(folder / gpt2_files.WEIGHTS, framework="np") as file:
+            compact = file.metadata() == FORMAT
+        if compact:
+            with tempfile.TemporaryDirectory() as whole:
+                save_file(unpack(load_file(folder / gpt2_files.WEIGHTS)), Path(whole) / gpt2_files.WEIGHTS)
+                shutil.copyfile(folder / "config.json", Path(whole) / "config.json")
+                return copy.deepcopy(read_gpt2(whole))      # its arrays would otherwise be in the file that goes away
+    return read_gpt2(folder)
 
 
 def measure(name, data):
@@ -724,6 +801,14 @@ def measure(name, data):
 # Command line -------------------------------------------------------------------------------------------
 
 
+def held_out_number(word):
+    """What --held-out means: a number of documents, or a share of each."""
+    number = float(word)
+    if not 0 <= number < math.inf or (number >= 1 and number != int(number)):
+        raise argparse.ArgumentTypeError(f"{word} is neither a whole number of texts nor a share below 1")
+    return number
+
+
 def command_line(arguments=None):
     """What is asked for: (the parsed arguments, Settings or None)."""
     raw = argparse.RawDescriptionHelpFormatter
@@ -732,13 +817,16 @@ def command_line(arguments=None):
     making = commands.add_parser("prepare", help="tokenise the .txt files of a folder")
     making.add_argument("texts", type=Path, help="folder with .txt files, one document each")
     making.add_argument("data", type=Path, help="folder for the token files")
-    making.add_argument("--held-out", type=int, default=5, help="how many documents are not trained on (default 5)")
+    making.add_argument("--held-out", type=held_out_number, default=5,
+                        help="how many documents are not trained on (default 5); below 1: what share of each")
     training = commands.add_parser("run", help="train, or go on with a run",
                                    formatter_class=argparse.ArgumentDefaultsHelpFormatter)  # fmt: skip
     training.add_argument("data", type=Path, help="folder made by prepare")
     training.add_argument("out", type=Path, help="folder for checkpoint, log and settings")
     for each in dataclasses.fields(Settings):
         words = {"help": each.metadata["help"], "default": each.default}
+        if each.default is None:        # its help says what happens
+            words["default"] = argparse.SUPPRESS
         words |= {"action": "store_true"} if each.type is bool else {"type": each.type}
         training.add_argument(f"--{each.name.replace('_', '-')}", **words)
     exporting = commands.add_parser("export", help="write a run's model in the format of transformers")
@@ -751,7 +839,8 @@ def command_line(arguments=None):
     asked = parser.parse_args(arguments)
     if asked.command != "run":
         return asked, None
-    return asked, Settings(**{each.name: getattr(asked, each.name) for each in dataclasses.fields(Settings)})
+    given = {each.name: getattr(asked, each.name, each.default) for each in dataclasses.fields(Settings)}
+    return asked, Settings(**given)
 
 
 @contextlib.contextmanager

@@ -41,6 +41,7 @@ PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 Settings (environment variables):
   COURSE_SCALE    full (default): the real chapters; small: the same code, a minute or so a notebook
   COURSE_DATA     a folder with data and weights that you already have
+  COURSE_TEXT     a text file of your own, in the place of the story that chapters 2 and 5 learn from
   COURSE_CACHE    where downloads are kept
   COURSE_OFFLINE  1: never download data or weights
   COURSE_VENV     the environment's folder, instead of .venv

@@ -36,6 +36,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from shared import gpt2_files
 from shared.course import ROOT, FileProblem, write_file
 
 SAMPLES = Path(__file__).resolve().parent / "samples"
@@ -164,7 +165,7 @@ class Found:
     Attributes:
         name: the name that was asked for.
         path: where the file lies.
-        source: "folder" (COURSE_DATA), "cache", "download" or "sample".
+        source: "folder" (COURSE_DATA), "cache", "download" or "sample"; "own" for a learner's own text.
     """
 
     name: str
@@ -175,6 +176,11 @@ class Found:
     def is_sample(self):
         """True if this is the course's stand-in and not the published file."""
         return self.source == "sample"
+
+    @property
+    def kind(self):
+        """What figures can be known for it: "real" for the published file, "sample" for the stand-in, "own"."""
+        return self.source if self.source in ("own", "sample") else "real"
 
     def read_text(self):
         """The file's text; see the function ``read_text`` for what it refuses."""
@@ -330,6 +336,27 @@ def fetch(name):
     return Found(asset.name, path, "download")
 
 
+def fetch_text():
+    """The text that chapters 2 and 5 and appendix D learn from: the file in COURSE_TEXT, else The Verdict.
+
+    Returns:
+        Found; of a text of one's own the ``kind`` is "own", and no figures are known for it.
+
+    Raises:
+        AssetError: if COURSE_TEXT names no file; else as ``fetch``.
+    """
+    path = _folder_in("COURSE_TEXT")
+    if path is None:
+        return fetch("the-verdict.txt")
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no file"
+        raise AssetError(
+            f"COURSE_TEXT is {os.environ['COURSE_TEXT']!r}, and {path} is {what}. Name a text file in UTF-8, or unset "
+            "COURSE_TEXT to read The Verdict."
+        )
+    return Found(path.name, path, "own")
+
+
 def gpt2_vocabulary():
     """Paths of GPT-2's two vocabulary files, ``(encoder.json, vocab.bpe)``, checksums verified.
 
@@ -397,7 +424,7 @@ def fetch_gpt2(model_size, models_dir="gpt2"):
     if data_folder() is not None:
         folders.insert(0, data_folder() / "gpt2" / model_size)
     for folder in folders:
-        if all((folder / name).is_file() for name in _GPT2_FILES):
+        if gpt2_files.is_there(folder):
             return folder
     cause = "COURSE_OFFLINE is set"
     if not _offline():

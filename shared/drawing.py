@@ -97,50 +97,70 @@ def heat_map(axes, values, row_labels, column_labels, decimals=2, size=9):
     axes.spines[:].set_visible(False)
 
 
-def draw_stack(rows, repeat, shortcuts=(), added=()):
-    """Draw the parts of a model from bottom to top, each with the shape that leaves it.
+def draw_stack(rows, repeat, shortcuts=()):
+    """Draw the parts of a model from bottom to top, joined by arrows, each with the shape that leaves it.
 
     Args:
-        rows: (name, shape, number of parameters), in the order in which the parts run; names that begin
-            with "block: " belong to the repeated block.
+        rows: (name, shape, number of parameters), in the order in which the parts run. The first two are embeddings
+            that are added; names that begin with "block: " belong to the repeated block.
         repeat: how many such blocks there are.
         shortcuts: (name of the part before which a shortcut leaves, which of the parts of that name); it is
             added again after the next part whose name has "shortcut" in it.
 
-        added: names of parts whose output is added to that of the part below them.
-
     Returns:
         A matplotlib figure.
     """
-    step, left = 0.47, 2.6
-    height = step * len(rows) + 0.9
-    figure, axes = canvas(7.6, height)
+    step, tall, middle, aside = 0.56, 0.32, 2.9, 1.62
+    heights = [0.9, 0.9] + [0.9 + step * place for place in range(1, len(rows) - 1)]
+    top = heights[-1] + 0.62
+    figure, axes = canvas(8.2, top)
+
+    def line(*points, colour=GREY):
+        """A line through points, with an arrow at its end."""
+        axes.plot(*zip(*points[:-1]), color=colour, lw=1.3)
+        head = {"arrowstyle": "-|>", "color": colour, "lw": 1.3, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", xy=points[-1], xytext=points[-2], arrowprops=head)
+
+    def plus(y, colour):
+        axes.text(middle, y, "+", color=colour, size=9, ha="center", va="center", zorder=5,
+                  bbox={"boxstyle": "circle,pad=0.1", "fc": "white", "ec": colour})  # fmt: skip
+
     inside = [place for place, (name, _, _) in enumerate(rows) if name.startswith("block: ")]
-    low, high = 0.55 + step * (inside[0] - 0.48), 0.55 + step * (inside[-1] + 0.48)
+    low, high = heights[inside[0]] - 0.5 * step, heights[inside[-1]] + 0.62 * step
     axes.add_patch(
-        FancyBboxPatch((left - 1.45, low), 2.9, high - low, boxstyle="round,pad=0", fc="#f7f8fa", ec=GREY, ls="--")
+        FancyBboxPatch(
+            (middle - 1.8, low), 3.3, high - low, boxstyle="round,pad=0", fc="#f7f8fa", ec=GREY, ls="--", zorder=0
+        )
     )
-    axes.text(left - 1.6, (low + high) / 2, f"× {repeat}", ha="right", va="center", size=12, color=GREY)
-    axes.text(left, 0.12, "token ids", ha="center", size=10, color=GREY)
+    axes.text(middle - 1.95, (low + high) / 2, f"× {repeat}", ha="right", va="center", size=12, color=GREY)
+    # From the inputs to the first sum, and from part to part.
+    for x, label in ((middle - 0.75, "token ids"), (middle + 0.75, "positions")):
+        axes.text(x, 0.22, label, ha="center", size=9, color=GREY)
+        line((x, 0.42), (x, heights[0] - tall / 2))
+        line((x, heights[0] + tall / 2), (x, heights[0] + step / 2), (middle + (0.1 if x > middle else -0.1),
+                                                                    heights[0] + step / 2))  # fmt: skip
+    line((middle, heights[0] + step / 2), (middle, heights[2] - tall / 2))
+    for lower, upper in zip(heights[2:], [*heights[3:], top - 0.2]):
+        line((middle, lower + tall / 2), (middle, upper - (tall / 2 if upper < top - 0.2 else 0)))
+    plus(heights[0] + step / 2, GREY)
     for name, which in shortcuts:
         first = [place for place, row in enumerate(rows) if row[0] == name][which]
         last = next(place for place in range(first, len(rows)) if "shortcut" in rows[place][0])
-        x, below, above = left - 1.33, 0.55 + step * (first - 0.42), 0.55 + step * (last + 0.42)
-        axes.plot([left - 0.85, x, x, left - 0.97], [below, below, above, above], color=GREEN, lw=1.3)
-        plus = {"boxstyle": "circle,pad=0.12", "fc": "white", "ec": GREEN}
-        axes.text(left - 0.85, above, "+", color=GREEN, size=9, ha="center", va="center", bbox=plus, zorder=5)
-    for place, (name, shape, count) in enumerate(rows):
-        y = 0.55 + step * place
+        below, above = heights[first] - step / 2 + 0.06, heights[last] + step / 2
+        corner = middle - aside
+        line((middle, below), (corner, below), (corner, above), (middle - 0.1, above), colour=GREEN)
+        plus(above, GREEN)
+    for place, (name, _, _) in enumerate(rows):
         colour = ORANGE if "emb" in name else GREEN if "norm" in name else GREY if "drop" in name else BLUE
-        if name in added:
-            plus = {"boxstyle": "circle,pad=0.12", "fc": "white", "ec": GREY}
-            axes.text(left, y - step / 2, "+", color=GREY, size=9, ha="center", va="center", bbox=plus, zorder=5)
-        box(axes, left, y, name.removeprefix("block: "), colour, width=2.4, height=0.34)
-        axes.text(left + 1.6, y, str(shape), va="center", size=10, family="monospace")
-        axes.text(7.4, y, f"{count:,}" if count else "", ha="right", va="center", size=9, color=GREY)
-    axes.text(left, height - 0.18, "logits", ha="center", size=10, color=GREY)
-    axes.text(left + 1.6, height - 0.18, "shape that leaves the part", size=9, color=GREY)
-    axes.text(7.4, height - 0.18, "parameters", ha="right", size=9, color=GREY)
+        x, wide = (middle + (-0.75, 0.75)[place], 1.3) if place < 2 else (middle, 2.2)
+        box(axes, x, heights[place], name.removeprefix("block: "), colour, width=wide, height=tall)
+    together = [(" and ".join(str(shape) for _, shape, _ in rows[:2]), " + ".join(f"{n:,}" for _, _, n in rows[:2]))]
+    for y, (shape, count) in zip(heights[1:], together + [(str(s), f"{n:,}" if n else "") for _, s, n in rows[2:]]):
+        axes.text(middle + 1.7, y, shape, va="center", size=9, family="monospace")
+        axes.text(8.1, y, count, ha="right", va="center", size=9, color=GREY)
+    axes.text(middle, top - 0.13, "logits", ha="center", size=10, color=GREY)
+    axes.text(middle + 1.7, top - 0.13, "shape that leaves the part", size=9, color=GREY)
+    axes.text(8.1, top - 0.13, "parameters", ha="right", size=9, color=GREY)
     return figure
 
 

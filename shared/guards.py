@@ -27,6 +27,13 @@ def positive(**values):
             raise ValueError(f"{name} must be a number above 0; it is {value!r}")
 
 
+def above_0(**values):
+    """Each value must be above 0; infinity is let through, as "no limit"."""
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0; it is {value}")
+
+
 def shares(**values):
     """Each value must be a share above 0, and together they must leave something: their sum is below 1."""
     for name, value in values.items():
@@ -203,3 +210,250 @@ def answers_under(data, key):
     for number, entry in enumerate(data):
         if not isinstance(entry.get(key), str):
             raise ValueError(f"entry {number} has no text under {key!r}: let the model answer first")
+
+
+# Chapter 2 ----------------------------------------------------------------------------------------------
+
+
+def known_ids(ids, vocabulary):
+    """Each id must be a key of the vocabulary, a dict with ids as keys."""
+    for token_id in ids:
+        if token_id not in vocabulary:
+            raise ValueError(f"id {token_id} is not in this vocabulary of {len(vocabulary)} entries, whose ids run "
+                             f"from {min(vocabulary)} to {max(vocabulary)}")  # fmt: skip
+
+
+def has_tokens(vocabulary, *tokens):
+    """A vocabulary must have each of these tokens."""
+    missing = [token for token in tokens if token not in vocabulary]
+    if missing:
+        raise ValueError(f"the vocabulary lacks {', '.join(missing)}; add it with an id of its own")
+
+
+def no_refused_token(text, refused):
+    """A text must hold none of the special tokens that are refused, as tiktoken demands it."""
+    for token in refused:
+        if token in text:
+            raise ValueError(f"the text holds {token}: pass allowed_special={{{token!r}}} to read it as the special "
+                             "token, or disallowed_special=() to read it as ordinary text")  # fmt: skip
+
+
+def room_for_a_row(n_tokens, max_length, stride):
+    """Length and stride must be whole numbers above 0, and the text long enough for a row and the target of its end."""
+    if max_length < 1 or stride < 1 or max_length != int(max_length) or stride != int(stride):
+        raise ValueError(f"max_length and stride must be whole numbers, at least 1; they are {max_length} and {stride}")
+    if n_tokens <= max_length:
+        raise ValueError(f"a text of {n_tokens} tokens is too short for max_length {max_length}: a row needs "
+                         f"{max_length} + 1 tokens. Use a longer text or a smaller max_length")  # fmt: skip
+
+
+def full_batch(n_rows, batch_size, drop_last):
+    """With drop_last there must be enough rows for one batch, or nothing would be left."""
+    if drop_last and n_rows < batch_size:
+        raise ValueError(f"{n_rows} rows do not fill one batch of {batch_size}: with drop_last=True nothing would be "
+                         "left. Use drop_last=False, a smaller batch_size or a longer text")  # fmt: skip
+
+
+# Chapter 3 ----------------------------------------------------------------------------------------------
+
+
+def one_text_of_vectors(x, d_in):
+    """x must be the vectors of one text, (T, d_in)."""
+    if x.ndim != 2 or x.shape[1] != d_in:
+        raise ValueError(f"expected one text of shape (T, {d_in}), got {tuple(x.shape)}")
+
+
+def vectors(x, d_in, context_length):
+    """x must be a batch of vectors (B, T, d_in) with 1 to context_length tokens."""
+    if x.ndim != 3 or x.shape[-1] != d_in:
+        raise ValueError(f"expected vectors of shape (batch, tokens, {d_in}), got {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise ValueError(f"expected floating-point vectors, got {x.dtype}; token ids must be embedded first")
+    if not 1 <= x.shape[1] <= context_length:
+        raise ValueError(f"a text needs 1 to {context_length} tokens (the context length), got {x.shape[1]}")
+
+
+def dropout_rate(rate):
+    """A rate of dropout must be at least 0 and below 1."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"a dropout rate must be at least 0 and below 1; it is {rate}")
+
+
+def divisible(**values):
+    """The first value must be a multiple of the second: ``divisible(d_out=768, num_heads=12)``."""
+    (name, value), (other, by) = values.items()
+    if by < 1 or value % by != 0:
+        raise ValueError(f"{name} must be divisible by {other}; {value} is not divisible by {by}")
+
+
+# Chapter 4 ----------------------------------------------------------------------------------------------
+
+
+def config(cfg, known, optional=()):
+    """A config must have the entries of ``known``, a config that is right, each of its kind, and none misspelt."""
+    from difflib import get_close_matches
+
+    names = [*known, *optional]
+    for name in set(cfg) - set(names):
+        for meant in get_close_matches(name, names, cutoff=0.9):
+            raise ValueError(f"the config has an unknown entry {name}; is {meant} meant?")
+    for name in set(known) - set(cfg):
+        raise ValueError(f"the config lacks {name}")
+    for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
+        if type(cfg[name]) is not int or cfg[name] < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1; it is {cfg[name]!r}")
+    for name in ("qkv_bias", *optional):
+        if not isinstance(cfg.get(name, False), bool):
+            raise ValueError(f"{name} must be True or False; it is {cfg[name]!r}")
+    dropout_rate(cfg["drop_rate"])
+
+
+def token_ids(ids, vocab_size, context_length):
+    """Ids must be a batch (B, T) that a model can read.
+
+    The largest id is looked at on the CPU only: on a GPU, looking would make the processor wait for the card.
+    """
+    import torch
+
+    if not torch.is_tensor(ids) or ids.ndim != 2 or ids.shape[0] < 1:
+        got = tuple(ids.shape) if torch.is_tensor(ids) else type(ids).__name__
+        raise ValueError(f"expected a tensor of ids of shape (batch, tokens), got {got}; a single text needs "
+                         "a batch dimension: ids.unsqueeze(0)")  # fmt: skip
+    if ids.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"token ids must be int64 or int32, not {ids.dtype}")
+    if not 1 <= ids.shape[1] <= context_length:
+        raise ValueError(f"{ids.shape[1]} tokens do not fit: the context length is {context_length}")
+    if ids.device.type == "cpu" and not torch.compiler.is_compiling():
+        lowest, highest = ids.min().item(), ids.max().item()
+        if lowest < 0 or highest >= vocab_size:
+            wrong = lowest if lowest < 0 else highest
+            raise ValueError(f"id {wrong} is not in the vocabulary, whose ids run from 0 to {vocab_size - 1}")
+
+
+def something_to_continue(ids, max_new_tokens, context_size):
+    """Ids must be beginnings (B, T) with at least one token, and the two numbers make sense."""
+    if ids.ndim != 2 or ids.shape[1] < 1:
+        raise ValueError(f"expected ids of shape (batch, tokens) with at least one token, got {tuple(ids.shape)}")
+    if max_new_tokens < 0 or context_size < 1:
+        raise ValueError("max_new_tokens must be at least 0 and context_size at least 1; "
+                         f"they are {max_new_tokens} and {context_size}")  # fmt: skip
+
+
+# Chapter 5 ----------------------------------------------------------------------------------------------
+
+
+def one_text(ids):
+    """Ids must be those of one text, (1, T) or (T,)."""
+    if ids.ndim > 1 and ids.shape[0] != 1:
+        raise ValueError(f"expected the ids of one text, got a batch of shape {tuple(ids.shape)}; "
+                         "decode its rows one by one")  # fmt: skip
+
+
+def enough_rows(n_tokens, rows, wanted, context_length):
+    """A text must give as many rows as are wanted."""
+    if rows < wanted:
+        raise ValueError(f"{n_tokens} tokens give {rows} rows of {context_length}, and {wanted} are needed; use a "
+                         "longer text, a smaller context_length or batch_size, or another split")  # fmt: skip
+
+
+def temperature_above_0(temperature):
+    """A temperature that logits are divided by must be above 0; what 0 would mean is the argmax."""
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"a temperature must be above 0 and finite; it is {temperature}")
+
+
+def sampling(temperature=0.0, top_k=None, top_p=None):
+    """Settings must be such that a token can be chosen with them."""
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(f"temperature must be 0 (greedy) or above, and finite; it is {temperature}")
+    if top_k is not None and (not isinstance(top_k, Integral) or isinstance(top_k, bool) or top_k < 1):
+        raise ValueError(f"top_k must be a whole number of at least 1, or None; it is {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be above 0 and at most 1, or None; it is {top_p}")
+
+
+def logits_with_a_largest(logits):
+    """Each row of logits (..., V) must have a largest value that is a number, or nothing can be chosen."""
+    if not logits.amax(dim=-1).isfinite().all():
+        raise ValueError("the model gave logits that are NaN or infinite, so no token can be chosen; look at the "
+                         "training loss: it was most likely NaN, too")  # fmt: skip
+
+
+def room_in_context(max_tokens, context_length):
+    """A cache must have room for a token, and no more than the model can read."""
+    if not 1 <= max_tokens <= context_length:
+        raise ValueError(f"{max_tokens} tokens do not fit: the context length is {context_length}")
+
+
+def room_in_cache(ids, cache, vocab_size):
+    """Ids (B, T) must be of the cache's batch size and fit into the room that it has left."""
+    room, n_texts = cache.keys_values.shape[4], cache.keys_values.shape[2]
+    token_ids(ids, vocab_size, room)
+    if cache.length + ids.shape[1] > room or len(ids) != n_texts:
+        raise ValueError(f"the cache holds {cache.length} of at most {room} tokens, for {n_texts} texts; "
+                         f"ids of shape {tuple(ids.shape)} do not fit")  # fmt: skip
+
+
+def beams(ids, num_beams, max_new_tokens, context_size):
+    """Ids must be one beginning (1, T), and the numbers make sense."""
+    one_beginning = ids.ndim == 2 and ids.shape[0] == 1 and ids.shape[1] > 0
+    if not one_beginning or min(num_beams, context_size) < 1 or max_new_tokens < 0:
+        raise ValueError("expected ids (1, T), num_beams and context_size of at least 1 and max_new_tokens of at least "
+                         f"0; got ids {tuple(ids.shape)}, {num_beams}, {context_size} and {max_new_tokens}")
+
+
+def place_for_a_head(own_head, tied):
+    """If the arrays have an output matrix of their own, the model must have one, too."""
+    if own_head and tied:
+        raise ValueError("params has a matrix lm_head of its own; build the model with tie_weights False")
+
+
+def arrays_fit(arrays, wanted, n_blocks):
+    """Arrays from a file must be those that a model wants, by name and shape; none may be missing or left over.
+
+    Args:
+        arrays: name -> tensor.
+        wanted: name -> shape; None where the model has no place for it.
+        n_blocks: how many blocks the model has, for the message.
+    """
+    for name, shape in wanted.items():
+        if name not in arrays:
+            raise ValueError(f"params has no {name}; the model has {n_blocks} blocks")
+        if shape is None:
+            raise ValueError(f"the model has no place for {name}: build it with qkv_bias True")
+        if tuple(arrays[name].shape) != tuple(shape):
+            raise ValueError(f"{name} has shape {tuple(arrays[name].shape)}; this model needs {tuple(shape)}")
+    for name in arrays:
+        if name not in wanted:
+            raise ValueError(f"params has {name}, for which the model has no place")
+
+
+# Appendix D ---------------------------------------------------------------------------------------------
+
+
+def schedule(step, total_steps, warmup_steps, initial_lr, peak_lr, min_lr):
+    """Steps must not be negative, and both other rates lie between 0 and the peak."""
+    if min(step, total_steps, warmup_steps) < 0:
+        raise ValueError(f"steps cannot be negative; step, total_steps and warmup_steps are {step}, {total_steps} and "
+                         f"{warmup_steps}")  # fmt: skip
+    if not (0 <= min_lr <= peak_lr < float("inf") and 0 <= initial_lr <= peak_lr):
+        raise ValueError(f"initial_lr and min_lr must lie between 0 and peak_lr; they are {initial_lr} and {min_lr}, "
+                         f"and peak_lr is {peak_lr}")  # fmt: skip
+
+
+def training_run(train_loader, total_steps, warmup_steps, eval_freq, eval_iter):
+    """There must be a batch to train on and, if anything is measured, one to measure; a warmup without end is told."""
+    import warnings
+
+    has_batches(train_loader)
+    if warmup_steps >= total_steps > 0:
+        warnings.warn(f"the warmup of {warmup_steps} steps lasts at least as long as the run of {total_steps}: the "
+                      "peak is never reached", stacklevel=3)  # fmt: skip
+    if eval_freq and eval_iter < 1:
+        raise ValueError(f"eval_iter must be at least 1 batch; it is {eval_iter}")
+
+
+def counted_predictions(counts):
+    """Some prediction of these batches must count."""
+    if not sum(counts):
+        raise ValueError("no prediction counts in these batches, so there is nothing to learn from")

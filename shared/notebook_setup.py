@@ -62,4 +62,5 @@ def prepare():
     assets.use_offline_vocabulary()
     torch_version = importlib.metadata.version("torch")
     data = os.environ.get("COURSE_DATA") or "cache, download or sample"
-    print(f"Python {platform.python_version()}, torch {torch_version}, scale {scale()}, data from: {data}")
+    own = f", text: {os.environ['COURSE_TEXT']}" if os.environ.get("COURSE_TEXT") else ""
+    print(f"Python {platform.python_version()}, torch {torch_version}, scale {scale()}, data from: {data}{own}")

@@ -88,6 +88,7 @@ def judge(name, *attempts):
         return Verdict(name, "wrong", f"The check takes {', '.join(expected)}, in this order; it got {len(attempts)}.")
     # A learner's function may draw random numbers or fix the seed; the cells after it must not notice.
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    recording = torch.is_grad_enabled()
     try:
         function(*attempts)
     except NotImplementedError as error:
@@ -99,6 +100,7 @@ def judge(name, *attempts):
     except Exception as error:
         return Verdict(name, "wrong", f"Your code stopped with {type(error).__name__}{_learners_line(error)}: {error}")
     finally:
+        torch.set_grad_enabled(recording)
         torch.set_rng_state(states[0])
         random.setstate(states[1])
         np.random.set_state(states[2])

@@ -22,6 +22,9 @@ def columns_around_zero(center_columns):
     constant = torch.tensor([[4.0, 1.0], [4.0, 3.0]])
     close(center_columns(constant), torch.tensor([[0.0, -0.5], [0.0, 0.5]]), "a column of equal numbers becomes 0")
     close(center_columns(torch.tensor([[3.0, 7.0]])), torch.zeros(1, 2), "a single row becomes 0")
+    words = "a column of equal numbers becomes exactly 0, also where its mean is not exact, as of seven times 0.1"
+    claim(not center_columns(torch.full((7, 1), 0.1)).abs().gt(1e-6).any(), words)
+    close(center_columns(1e-6 * column), center_columns(column), "a small range is a range like others", 1e-4)
 
 
 @exercise("A.2")
@@ -36,6 +39,7 @@ def slopes(slope):
     got = slope(lambda x: (x**3).sum(), watched)
     close(got.detach(), torch.tensor([12.0]), "a tensor that is watched can be given")
     close(watched.grad, torch.tensor([3.0]), "a gradient that is there already stays")
+    claim(watched.requires_grad and watched.is_leaf, "a tensor that was watched still is")
     weight = torch.tensor([5.0], requires_grad=True)
     got = slope(lambda x: (weight * x).sum(), torch.tensor([1.0]))
     close(got.detach(), torch.tensor([5.0]), "other tensors may be watched")
@@ -66,6 +70,15 @@ def a_step(sgd_step):
         optimizer.zero_grad()
         close(ours.weight.detach(), theirs.weight.detach(), "three steps give the weights that torch.optim.SGD gives")
     claim(ours.weight is kept, "parameters are changed in place, not replaced")
+    p = nn.Parameter(torch.tensor([1.0, 2.0]))
+    view = p.detach()  # looks at the same memory
+    p.square().sum().backward()
+    sgd_step([p], 0.25)
+    close(view, torch.tensor([0.5, 1.0]), "the numbers themselves are changed, in their place in memory")
+    unused, used = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    used.sum().backward()
+    sgd_step([unused, used], 1.0)
+    close(unused.detach(), torch.ones(2), "a parameter that could be trained but has no gradient stays as it is")
     close(ours.bias.detach(), theirs.bias.detach(), "all parameters take the step")
     frozen, learning = nn.Parameter(torch.ones(2), requires_grad=False), nn.Parameter(torch.ones(2))
     (frozen * learning).sum().backward()
@@ -97,6 +110,14 @@ def compared(same_weights):
     counted[1].running_mean += 1
     same(same_weights(make(0), counted), False, "buffers belong to the state dict, too")
     same(same_weights(nn.GELU(), nn.ReLU()), True, "modules without tensors have the same, none")
+    first = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+    second = nn.ModuleDict({"b": nn.Linear(2, 2), "a": nn.Linear(2, 2)})
+    second.load_state_dict(first.state_dict())
+    same(same_weights(first, second), True, "the order in which the names come does not matter")
+    swapped = make(0)
+    with torch.no_grad():
+        swapped[0].weight.copy_(swapped[0].weight.flip(0).clone())
+    same(same_weights(make(0), swapped), False, "the same numbers in other places are not the same")
     column = nn.Linear(1, 1, bias=False)
     wide = nn.Linear(3, 1, bias=False)
     with torch.no_grad():

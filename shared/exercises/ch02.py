@@ -1,6 +1,7 @@
 """Checks of the exercises of chapter 2."""
 
 import math
+import re
 
 import tiktoken
 import torch
@@ -13,6 +14,9 @@ _TEXT = (
     'The lamp went out--twice. "Who is there?" asked the keeper; nobody answered.\n\n'
     "He counted the steps (there were ninety-one), took his coat, and went down to see.\n"
 ) * 3
+
+
+_BORDER = re.compile(r'([,.:;?_!"()\']|--|\s)')
 
 
 def _gpt2():
@@ -49,8 +53,8 @@ def other_loader_settings(first_batch, shared_tokens):
         inputs = torch.tensor([ids[i : i + length] for i in range(0, 4 * stride, stride)])
         targets = torch.tensor([ids[i + 1 : i + length + 1] for i in range(0, 4 * stride, stride)])
         close(got[0], inputs, f"the inputs for {settings}, in the order of the text")
-        claim(got[0].dtype == got[1].dtype == torch.int64, "ids are of type int64, as the loader gives them")
         close(got[1], targets, f"the targets for {settings}")
+        claim(got[0].dtype == got[1].dtype == torch.int64, "ids are of type int64, as the loader gives them")
     for length, stride in [(2, 2), (8, 2), (8, 8), (3, 5), (4, 1)]:
         same(
             shared_tokens(length, stride),
@@ -68,6 +72,7 @@ def lossless_split(split):
         "  two  spaces\tand a tab ",
         "line one\n\n\nline three\n",
         "it's snake_case (maybe)",
+        "In 1882 he paid $5 for ninety-one cafés — *two* in Köln, 3 a 猫",
         "",
     ]:
         got = split(text)
@@ -75,6 +80,8 @@ def lossless_split(split):
         claim(all(isinstance(token, str) for token in got), "every token is a string")
         same("".join(got), text, "the tokens, put side by side, are the text again")
         claim("" not in got, f"no token is empty (there is one in the tokens of {text[:20]!r})")
+        visible = [item for item in _BORDER.split(text) if item.strip()]
+        same([token for token in got if token.strip()], visible, "without white space, they are those of split_words")
     tokens = split('He paused--then, "Go on."')
     for piece in ["He", "paused", "--", "then", ",", '"', "Go", "on", "."]:
         claim(piece in tokens, f"{piece!r} is a token of its own in 'He paused--then, \"Go on.\"'")
@@ -154,7 +161,13 @@ def input_embeddings(embed):
     claim("8" in str(error) and "7" in str(error), "the message of the ValueError names both numbers, 8 and 7")
     few = torch.zeros(1, 4, dtype=torch.long), token_weight, pos_weight[:3]
     must_raise(ValueError, "4 tokens with 3 positions raise a ValueError, too", embed, *few)
-    trainable = token_weight.clone().requires_grad_()
-    claim(embed(ids, trainable, pos_weight).requires_grad, "gradients reach the weights: they are to be trained")
+    one_place = torch.zeros(1, 4, dtype=torch.long), token_weight, pos_weight[:1]
+    must_raise(ValueError, "4 tokens with a single position raise a ValueError, too", embed, *one_place)
+    trainable = [weight.clone().requires_grad_() for weight in (token_weight, pos_weight)]
+    result = embed(ids, *trainable)
+    claim(result.requires_grad, "gradients reach the weights: they are to be trained")
+    result.sum().backward()
+    words = "gradients reach the two weights that were given, not copies of them"
+    claim(all(weight.grad is not None for weight in trainable), words)
     close(token_weight, before[0], "the caller's token weight is left alone")
     close(pos_weight, before[1], "the caller's position weight is left alone")

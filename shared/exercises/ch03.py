@@ -18,7 +18,7 @@ def _random(*shape, seed=0):
 
 @exercise("3.1")
 def weights_copied(copy_weights, v1_class, v2_class):
-    for d_in, d_out in [(3, 2), (2, 5), (4, 4)]:
+    for d_in, d_out in [(3, 2), (2, 5), (4, 4), (3, 1)]:
         torch.manual_seed(d_in)
         v2, v1 = v2_class(d_in, d_out), v1_class(d_in, d_out)
         x = _random(6, d_in)
@@ -83,6 +83,8 @@ def softmax_of_rows(softmax_rows):
         got = softmax_rows(scores)
         close(got.sum(dim=-1), torch.ones(shape[:-1]), f"rows along the last dimension sum to 1, for shape {shape}")
         close(got, torch.softmax(scores, dim=-1), f"the weights are those of a softmax, for shape {shape}")
+    far_down = softmax_rows(torch.tensor([-1e6, -math.inf]))
+    close(far_down, torch.tensor([1.0, 0.0]), "-inf gets weight 0 beside any number, however negative")
     close(softmax_rows(torch.tensor([-1000.0, -1000.0])), torch.tensor([0.5, 0.5]), "very negative scores work as well")
     large = softmax_rows(torch.tensor([1000.0, 1001.0]))
     close(large, torch.tensor([0.2689, 0.7311]), "scores of 1,000 and 1,001 are told apart", 1e-4)
@@ -115,15 +117,25 @@ def window_masks(window_mask):
 
 @exercise("3.6")
 def last_token(attend_last):
-    got = attend_last(torch.tensor([2.0, 0.0]), torch.tensor([[0.0, 1], [0, 5]]), torch.tensor([[1.0, 1], [3, 5]]))
-    close(got, torch.tensor([2.0, 3.0]), "the example worked by hand comes out")
+    keys = torch.tensor([[math.log(3), 0, 0, 0], [0, 5, 0, 0]])
+    got = attend_last(torch.tensor([2.0, 0, 0, 0]), keys, torch.tensor([[4.0, 0], [0, 8]]))
+    close(got, torch.tensor([3.0, 2.0]), "the example worked by hand comes out, with the scores divided by √K = 2")
+    wide = attend_last(torch.tensor([1.0]), torch.tensor([[0.0], [0.0]]), torch.tensor([[1.0, 2, 3], [3, 4, 5]]))
+    close(wide, torch.tensor([2.0, 3.0, 4.0]), "values may be wider or narrower than keys")
+    one = attend_last(torch.tensor([1.0, 2.0]), torch.tensor([[0.0, 0], [0, 0]]), torch.tensor([[1.0], [3.0]]))
+    same(tuple(one.shape), (1,), "the result is a vector also where values have one number: shape (V,) = (1,)")
+    query, keys, values = _random(9, seed=4), _random(5, 9, seed=5), _random(5, 2, seed=6)
+    given = query.clone(), keys.clone(), values.clone()
+    want = torch.softmax(keys @ query / 3, dim=-1) @ values
+    close(attend_last(query, keys, values), want, "the scores are divided by √K, which is 3 for K = 9")
+    unchanged = all(torch.equal(now, before) for now, before in zip((query, keys, values), given))
+    claim(unchanged, "the tensors that were given are left alone; a cache would go on with them")
     huge = torch.tensor([30.0, 30.0]), torch.tensor([[30.0, 30.0], [30.0, 29.9]]), torch.tensor([[1.0], [0.0]])
-    words = "large scores do not overflow, and values may have another width"
-    close(attend_last(*huge), torch.tensor([0.8930]), words, 1e-3)
+    close(attend_last(*huge), torch.tensor([0.8930]), "large scores do not overflow", 1e-3)
     for n_tokens, width in [(1, 4), (6, 3), (9, 16)]:
         queries, keys, values = (_random(n_tokens, width, seed=s) for s in (1, 2, 3))
         hidden = torch.ones(n_tokens, n_tokens).triu(1).bool()
         weights = torch.softmax((queries @ keys.T / math.sqrt(width)).masked_fill(hidden, -math.inf), dim=-1)
         got = attend_last(queries[-1], keys, values)
-        same(tuple(got.shape), (width,), "the result is one vector of shape (K,)")
+        same(tuple(got.shape), (width,), "the result is one vector of shape (V,)")
         close(got, (weights @ values)[-1], f"it is the last row of causal attention over {n_tokens} tokens")

@@ -27,6 +27,12 @@ def parameters_counted(count_parameters, feed_forward_class, attention_class):
     shared = nn.ModuleList([nn.Linear(5, 5, bias=False), nn.Linear(5, 5, bias=False)])
     shared[1].weight = shared[0].weight
     same(count_parameters(shared), 25, "a matrix that is used in two places counts once")
+    norm = nn.Module()
+    norm.scale, norm.shift = nn.Parameter(torch.ones(6)), nn.Parameter(torch.zeros(6))
+    same(count_parameters(norm), 12, "parameters count whatever they are called, as scale and shift of a LayerNorm")
+    half = nn.Linear(4, 3)
+    half.weight.requires_grad_(False)
+    same(count_parameters(half), 3, "of a layer whose weight is frozen the bias still counts")
     frozen = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
     frozen[0].requires_grad_(False)
     same(count_parameters(frozen), 5, "frozen parameters are not trainable")
@@ -50,6 +56,9 @@ def larger_configs(gpt2_config, config_124m):
     same(config_124m, before, "GPT_CONFIG_124M itself is unchanged")
     claim(len({id(cfg) for cfg in seen}) == 3 and config_124m not in seen, "each call returns a dict of its own")
     error = must_raise(ValueError, "an unknown name raises a ValueError", gpt2_config, "huge")
+    for other in ("small", "XL", "xlarge"):
+        must_raise(ValueError, f"{other!r} is none of the three names, and raises a ValueError", gpt2_config, other)
+    claim(gpt2_config("xl") is not gpt2_config("xl"), "asked twice for one size, it returns two dicts")
     claim(all(name in str(error) for name in sizes), "the message of the ValueError says which names there are")
 
 
@@ -80,6 +89,9 @@ def separate_rates(build_with_rates, model_class):
         close(model.eval()(ids).detach(), reference.eval()(ids).detach(), "the same seed still gives the same model")
 
 
+    deep = build_with_rates({**_SMALL, **rates, "n_layers": 3})
+    got = [(block.att.dropout.p, block.drop_shortcut.p) for block in deep.trf_blocks]
+    same(got, [(rates["drop_rate_attn"], rates["drop_rate_shortcut"])] * 3, "all blocks have their rates")
     special = build_with_rates({**_SMALL, **rates, "qkv_bias": True, "tie_weights": True})
     claim("trf_blocks.0.att.W_query.bias" in special.state_dict(), "the config's qkv_bias still counts")
     claim(special.out_head.weight is special.tok_emb.weight, "the config's tie_weights still counts")
@@ -116,15 +128,19 @@ class _Script(nn.Module):
 
 @exercise("4.5")
 def stops_at_the_end(generate_until):
-    def run(script, beginning, n, eos, context=8):
-        model = _Script(script, len(beginning)).eval()
+    def run(script, beginning, n, eos, context=8, training=False):
+        model = _Script(script, len(beginning)).train(training)
         ids = torch.tensor([beginning])
         before = ids.clone()
         got = generate_until(model, ids, n, context, eos)
         claim(isinstance(got, torch.Tensor), f"generate_until returns a tensor; yours returned a {type(got).__name__}")
         claim(torch.equal(ids, before), "the caller's ids are left alone")
         claim(model.widest <= context, "the model sees at most context_size tokens")
-        claim(not model.training, "the model's mode is left alone")
+        claim(model.training == training, "the model's mode is left alone")
+        claim(got.dtype == torch.int64, f"ids are of type int64; yours are {got.dtype}")
+        if got.shape[1] > len(beginning):
+            words = "it stops as soon as the end token has come, and asks the model for no further token"
+            claim(model.written == got.shape[1] - len(beginning), words)
         claim(not model.recorded, "no gradients are recorded while writing")
         return got.tolist()
 
@@ -133,6 +149,8 @@ def stops_at_the_end(generate_until):
     same(run([7, 9], [9, 1], 5, 9), [[9, 1, 7, 9]], "an end token in the beginning does not count")
     same(run([7, 8, 9], [1, 9], 3, 9), [[1, 9, 7, 8, 9]], "nor one that stands last in the beginning")
     same(run([9], [3], 5, 9), [[3, 9]], "an end token that comes at once ends it at once")
+    same(run([7, 0, 7], [1], 5, 0), [[1, 7, 0]], "the end token may have the number 0")
+    same(run([7, 9, 7], [1, 2], 10, 9, training=True), [[1, 2, 7, 9]], "a model in training mode is left in it")
     same(run([7], [1, 2], 0, 9), [[1, 2]], "no new tokens leave the text as it is")
     long = run([5, 6, 9], [1, 2, 3, 4], 5, 9, context=2)
     same(long, [[1, 2, 3, 4, 5, 6, 9]], "a text longer than the context stays whole")
@@ -144,6 +162,7 @@ def runners_up(likeliest):
     got = likeliest(by_hand, 2)
     claim(isinstance(got, (tuple, list)) and len(got) == 2, "likeliest returns two tensors: ids and probabilities")
     close(got[0], torch.tensor([[2, 1]]), "the ids of the example worked by hand")
+    claim(not got[0].is_floating_point(), "ids are whole numbers")
     close(got[1], torch.tensor([[0.5, 0.375]]), "its probabilities: shares of all tokens, not of the k that are left")
     huge = torch.tensor([[[1000.0, 999.0, 0.0]]])
     probabilities = likeliest(huge, 2)[1]
@@ -160,7 +179,12 @@ def runners_up(likeliest):
 
 @exercise("4.7")
 def own_block(my_block, block_class, config):
-    cfg = {**config, "vocab_size": 50, "context_length": 10, "emb_dim": 24, "n_heads": 4, "n_layers": 1}
+    for rate, context, bias in ((0.4, 10, False), (0.15, 7, True)):
+        cfg = {**config, "vocab_size": 50, "context_length": context, "emb_dim": 24, "n_heads": 4, "n_layers": 1}
+        _own_block(my_block, block_class, cfg | {"drop_rate": rate, "qkv_bias": bias})
+
+
+def _own_block(my_block, block_class, cfg):
     torch.manual_seed(2)
     mine, reference = my_block(dict(cfg)), block_class(cfg)
     claim(isinstance(mine, nn.Module), "a block is an nn.Module")
@@ -178,6 +202,10 @@ def own_block(my_block, block_class, config):
     mine(x)
     hook.remove()
     same(len(uses), 2, "drop_shortcut is applied twice: to what each half adds")
+    rates = [mine.drop_shortcut.p, mine.att.dropout.p]
+    same(rates, [cfg["drop_rate"]] * 2, "both dropout rates, of drop_shortcut and of att, are the config's drop_rate")
+    context = cfg["context_length"]
+    same(len(mine.att.mask), context, "att takes texts as long as the config's context_length")
     mine.eval(), reference.eval()
     same(tuple(mine(x).shape), (2, 7, 24), "the shape stays (B, T, D)")
     edited = x.clone()
@@ -188,8 +216,22 @@ def own_block(my_block, block_class, config):
         for layer in (silent.att.out_proj, silent.ff.layers[2]):
             layer.weight.zero_(), layer.bias.zero_()
         close(silent(x), x, "if both halves contribute 0, the input comes out unchanged")
+    given = x.clone()
+    mine(x)
+    claim(torch.equal(x, given), "the caller's x is left alone")
+    same(mine.att.num_heads, cfg["n_heads"], "att has as many heads as the config says")
     close(mine(x).detach(), reference(x).detach(), "with the same weights it gives the output of TransformerBlock")
+    dropped = []
+    for block in (mine.train(), reference.train()):
+        torch.manual_seed(7)
+        dropped.append(block(x).detach())
+    close(*dropped, "in training, with the same random numbers, it drops the same: only what each half adds")
+    mine.eval(), reference.eval()
+    at_input = []
     for block in (mine, reference):
-        block(x).square().sum().backward()
+        watched = x.clone().requires_grad_()
+        block(watched).square().sum().backward()
+        at_input.append(watched.grad)
+    close(*at_input, "the gradient reaches the input, and with it the blocks before", 1e-4)
     for (name, got), (_, want) in zip(mine.named_parameters(), reference.named_parameters()):
         close(got.grad, want.grad, f"the gradient of {name} is the same", 1e-4)

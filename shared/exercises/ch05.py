@@ -26,7 +26,13 @@ def unigram_baseline(unigram_loss):
     by_hand = (-math.log(3 / 6) - math.log(1 / 6)) / 2
     close(number(unigram_loss([0, 0, 1], [0, 2], 3)), number(by_hand), "the example worked by hand comes out")
     knows_nothing = number(unigram_loss([], [0, 1], 8))
-    close(knows_nothing, number(math.log(8)), "without training text all tokens are equally likely")
+    words = "without training ids all tokens are equally likely: unigram_loss([], [0, 1], 8) is ln 8"
+    close(knows_nothing, number(math.log(8)), words)
+    handed_over = [0, 0, 1]
+    unigram_loss(handed_over, [0, 2], 3)
+    claim(handed_over == [0, 0, 1], "the caller's lists are left alone")
+    long = number(unigram_loss([0, 0, 1], [0, 2] * 500, 3))
+    close(long, number(by_hand), "a thousand validation ids are no trouble: logarithms are added")
     generator = torch.Generator().manual_seed(1)
     train, held_out = (torch.randint(0, 40, (n,), generator=generator).tolist() for n in (300, 70))
     counts = [train.count(token) + 1 for token in range(50)]
@@ -44,6 +50,8 @@ def shares_of_a_word(word_shares):
     pizza = word_shares(toy, 6, [1, 0.1, 5])
     claim(torch.equal(toy, TOY_LOGITS), "the caller's logits are left alone")
     close(torch.tensor(pizza), torch.tensor([1.01e-4, 0.0, 0.042998]), "pizza's shares are exact, not counted", 1e-6)
+    cold = word_shares(TOY_LOGITS.clone(), 3, [0.01])
+    close(torch.tensor(cold), torch.tensor([1.0]), "a temperature of 0.01 is no trouble: nothing overflows", 1e-4)
     every_word = [word_shares(TOY_LOGITS.clone(), word, [0.7])[0] for word in range(9)]
     close(torch.tensor(every_word).sum(), torch.tensor(1.0), "the shares of all words sum to 1")
 
@@ -58,12 +66,15 @@ def distinct_pairs(variety):
     claim(variety([[1, 2], [2, 1]]) == 1.0, "the order within a pair counts")
     claim(variety([[1, 2], [3, 4]]) == 1.0, "there is no pair across the border of two texts")
     claim(variety([[1, 2], [1, 2]]) == 0.5, "a pair that two texts share is distinct only once")
-    claim(variety([[7], []]) == 0.0, "texts without any pair give 0.0")
+    claim(variety([[7], []]) == 0.0 and variety([]) == 0.0, "texts without any pair, or no texts, give 0.0")
+    claim(variety([[], [1, 2, 3]]) == 1.0, "a text without pairs counts for nothing: [] and 1, 2, 3 give 1.0")
+    after_one = variety([[7], [1, 2, 1, 2]])
+    claim(math.isclose(after_one, 2 / 3), "texts after one without pairs still count: 7 and 1, 2, 1, 2 give 2/3")
 
 
 @exercise("5.3")
 def settings_without_luck(always_the_same):
-    cases = [(t, k) for t in (0, 0.0, 0.01, 0.1, 1, 5.0) for k in (None, 1, 2, 50_257)]
+    cases = [(t, k) for t in (0, 0.0, 1e-30, 1e-4, 0.01, 0.1, 1, 5.0) for k in (None, 1, 2, 50_257)]
     for temperature, top_k in cases:
         answer = always_the_same(temperature, top_k)
         claim(answer in (True, False), "the answer is True or False")
@@ -82,30 +93,46 @@ def resumed_elsewhere(resume_program, example_run):
             checkpoint, text, before, after = example_run(folder)
         except Exception as error:
             claim(False, f"the example of the notebook can be made; it stopped with {type(error).__name__}: {error}")
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1"}
-        try:
-            run = subprocess.run(
-                [sys.executable, "-c", program, str(checkpoint), str(text)],
-                cwd=ROOT, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=300,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            claim(False, "the program ends within five minutes")
+        printed = _printed_losses(program, checkpoint, text)
+        claim(abs(printed["before"] - before) < 0.01, "the loss begins where the saved run stood")
+        claim(
+            abs(printed["after"] - after) < 0.001,
+            "one more epoch brings what it would have brought without the break, optimizer and learning rate included",
+        )
+        # The same run with dropout in its config: a measurement without dropout does not notice.
+        with_dropout = torch.load(checkpoint, weights_only=True)
+        with_dropout["config"]["drop_rate"] = 0.5
+        torch.save(with_dropout, checkpoint)
+        printed = _printed_losses(program, checkpoint, text)
+        claim(abs(printed["before"] - before) < 0.01, "dropout is off while measuring, also for a config that has some")
+        words = "the extra epoch trains with the dropout of the checkpoint's config"
+        claim(abs(printed["after"] - after) > 0.001, words)
+
+
+def _printed_losses(program, checkpoint, text):
+    """What a program of exercise 5.4 prints for a checkpoint and a text: {"before": loss, "after": loss}."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1"}
+    try:
+        run = subprocess.run(
+            [sys.executable, "-c", program, str(checkpoint), str(text)],
+            cwd=ROOT, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=300,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        claim(False, "the program ends within five minutes")
     complaint = (run.stderr.strip().splitlines() or ["no message"])[-1]
     claim(run.returncode == 0, f"the program runs without an error; the last line of its error output is: {complaint}")
-    printed = dict(re.findall(r"^(before|after):?\s+(-?\d+\.?\d*)\s*$", run.stdout, flags=re.M))
-    claim(set(printed) == {"before", "after"}, "it prints a line `before` with a loss and a line `after` with a loss")
-    claim(abs(float(printed["before"]) - before) < 0.01, "the loss begins where the saved run stood")
-    claim(
-        abs(float(printed["after"]) - after) < 0.001,
-        "one more epoch brings what it would have brought without the break, optimizer and learning rate included",
-    )
+    printed = dict(re.findall(r"^(before|after) (\d+\.\d{4,})\s*$", run.stdout, flags=re.M))
+    words = "it prints a line `before` and a line `after`, each with a space and a loss to four decimals at least"
+    claim(set(printed) == {"before", "after"}, words)
+    return {name: float(number) for name, number in printed.items()}
 
 
 @exercise("5.5")
 def measured_without_training(pretrained_losses):
     model = nn.Sequential(nn.Embedding(10, 4), nn.Dropout(0.5), nn.Linear(4, 10))
     model.train()
-    loaders = [[(torch.arange(n).reshape(1, n) % 10, torch.ones(1, n, dtype=torch.int64))] for n in (6, 9)]
+    batches = [(torch.arange(n).reshape(1, n) % 10, torch.ones(1, n, dtype=torch.int64)) for n in (6, 9)]
+    loaders = [batches[:1] * 3, batches[1:] * 3]
     calls = []
 
     def calc_loss_loader(data_loader, model, device, num_batches=None):
@@ -115,11 +142,14 @@ def measured_without_training(pretrained_losses):
     losses = pretrained_losses(model, *loaders, "cpu", calc_loss_loader)
     claim(calls, "the calc_loss_loader that was passed is called")
     claim(tuple(losses) == (1.5, 2.5), "the training loader's loss comes first, the validation loader's second")
-    on_device = all((str(call[3]), call[4]) == ("cpu", None) for call in calls)
+    on_device = all(str(call[3]) == "cpu" and call[4] in (None, 3) for call in calls)  # all of three
     claim(len(calls) == 2 and on_device, "all batches are used, on the device")
     claim(not any(call[1] for call in calls), "dropout is off while measuring")
     claim(not any(call[2] for call in calls), "no gradients are recorded while measuring")
     claim(model.training, "the model is back in training mode afterwards")
+    model[1].eval()
+    pretrained_losses(model, *loaders, "cpu", calc_loss_loader)
+    claim(model.training and not model[1].training, "each part of the model is back in the mode that it had")
     model.eval()
     pretrained_losses(model, *loaders, "cpu", calc_loss_loader)
     claim(not model.training, "a model that was in eval mode stays in it")
@@ -141,6 +171,7 @@ def configs_of_the_family(config_for):
         same(cfg.get("tie_weights", False), False, "the output layer is not tied")
         same((cfg.get("vocab_size"), cfg.get("drop_rate")), (50257, 0.1), "the rest is that of GPT_CONFIG_124M")
     config_for("gpt2-small (124M)")
+    claim(config_for("gpt2-xl (1558M)") is not first, "asked twice for one size, it returns two dicts")
     claim(first == before, "asking for one size does not change another")
 
 
@@ -169,3 +200,6 @@ def size_of_the_cache(cache_bytes):
     gpt2 = cfg | {"context_length": 1024, "emb_dim": 768, "n_layers": 12, "n_heads": 12}
     same(cache_bytes(gpt2, 1, 1024, 4), 75_497_472, "GPT-2's cache for a full context is 75.5 MB")
     same(cache_bytes(gpt2, 16, 1024, 2), 603_979_776, "it grows with the number of texts and halves with 16 bits")
+    same(cache_bytes(cfg | {"emb_dim": 6, "n_layers": 5}, 3, 7, 1), 1260, "it is right for another width and depth")
+    same(cache_bytes(cfg, 1, 0, 4), 0, "a cache without tokens takes nothing")
+    claim(isinstance(cache_bytes(cfg, 1, 3, 4), int), "the result is an int: bytes have no fractions")

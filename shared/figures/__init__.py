@@ -6,9 +6,9 @@
     figures.match("6.2 split", [1045, 149, 300])     # silent if it fits
 
 The values lie in this folder, a JSON file a chapter. Each is known for a circumstance: the data (``real`` or
-``sample``), the pretrained model if one has been named, the scale. In a circumstance for which no value is known, as
-on a learner's own data, nothing is compared. ``python3 -m shared figures NOTEBOOK`` runs a notebook and shows which
-figures have changed; with ``--write`` it also writes them into the table.
+``sample``), the pretrained model if one has been named, a GPU if one is used, the scale. In a circumstance for which no
+value is known, as on a learner's own data, nothing is compared. ``python3 -m shared figures NOTEBOOK`` runs a notebook
+and shows which figures have changed; with ``--write`` it also writes them into the table.
 
 Importing this module imports the standard library only.
 """
@@ -23,7 +23,7 @@ from shared.course import FileProblem, scale
 FOLDER = Path(__file__).parent
 RECORD = "COURSE_FIGURES_RECORD"  # environment variable: a file to which figures are written instead of compared
 
-_about = {}  # "data" and "model": where the numbers come from
+_about = {}  # "data", "model" and "device": where the numbers come from
 _tables = {}  # chapter -> its table, read once
 
 
@@ -34,22 +34,29 @@ class FigureDiffers(AssertionError):
         return [f"{type(self).__name__}: {self}"]
 
 
-def about(data=None, model=None):
+def about(data=None, model=None, device=None):
     """Say where the numbers come from; each call changes only what it names.
 
     Args:
         data: what ``assets.fetch`` returned; or "own" for a learner's own data, with which nothing is compared.
         model: size of the pretrained weights that were loaded, such as "13M".
+        device: where is computed from here on. A GPU draws other random numbers and adds in another order, so what
+            is trained there has other figures.
     """
     if data is not None:
-        _about["data"] = data if isinstance(data, str) else "sample" if data.is_sample else "real"
+        _about["data"] = data if isinstance(data, str) else data.kind
+    if device is not None:
+        kind = getattr(device, "type", device)
+        _about.pop("device", None)
+        if kind != "cpu":
+            _about["device"] = kind
     if model is not None:
         _about["model"] = model
 
 
 def circumstance():
     """What the figures depend on, as a key of the tables: "real, 13M, full"."""
-    return ", ".join([*(_about[name] for name in ("data", "model") if name in _about), scale()])
+    return ", ".join([*(_about[name] for name in ("data", "model", "device") if name in _about), scale()])
 
 
 def match(name, value, within=0.0):

@@ -67,6 +67,7 @@ CASES = {
             "reaches the minimum at the last step": (lambda *a: lr_wsd(*a, steps=a[3] - 1),),
             "falls to 0": (lambda *a: lr_wsd(*a[:6], 0.0),),
             "begins at 0": (lambda *a: lr_wsd(*a[:4], 0.0, *a[5:]),),
+            "no decay, no end": (lambda *a: a[5] if not a[3] and a[0] >= a[2] else lr_wsd(*a),),
             "no warmup": (lambda *a: lr_wsd(a[0], a[1], 0, *a[3:]),),
             "falls on beyond the end": (lambda *a: lr_wsd(*a) if a[0] < a[1] else a[5] - (a[5] - a[6]) * 2,),
         },
@@ -108,6 +109,8 @@ CASES = {
             "rounded down": (lambda *a: devices_needed(*a, round_up=int),),
             "reserve forgotten": (lambda n, gb, reserved: devices_needed(n, gb, 0),),
             "always FSDP": (lambda *a: (devices_needed(*a)[0], "FSDP"),),
+            "doubled until it fits": (lambda *a: devices_needed(*a, round_up=lambda x: 1 << max(0, math.ceil(
+                math.log2(x)))),),
             "one too many": (lambda *a: devices_needed(*a, round_up=lambda x: int(x) + 1),),
             "reserve once for all": (
                 lambda n, gb, r: (1, "one") if 16 * n <= (gb - r) * 10**9 else (-int(-(16e-9 * n + r) // gb), "FSDP"),

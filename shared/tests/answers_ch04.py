@@ -137,7 +137,18 @@ WRONG_BLOCKS = {
     "feed forward from the input": lambda s, x: x + attended(s, x) + worked(s, x),
     "no dropout": lambda s, x: (m := x + s.att(s.norm1(x))) + s.ff(s.norm2(m)),
     "shortcut of the normalised input": normalised_shortcut,
-}
+    "dropout on the sum": lambda s, x: s.drop_shortcut(
+        (m := s.drop_shortcut(x + s.att(s.norm1(x)))) + s.ff(s.norm2(m))),
+    "dropout on what comes in": lambda s, x: (m := x + s.att(s.norm1(s.drop_shortcut(x)))) + s.ff(
+        s.norm2(s.drop_shortcut(m))),
+    "dropout on the shortcut": lambda s, x: (m := s.drop_shortcut(x) + s.att(s.norm1(x))) * 0 + s.drop_shortcut(
+        m) + s.ff(s.norm2(m)),
+}  # fmt: skip
+
+
+def fixed(**changes):
+    """A right block that takes no notice of an entry of its config."""
+    return lambda cfg: Block({**cfg, **changes})
 
 
 CASES = {
@@ -146,6 +157,9 @@ CASES = {
         {
             "the parts are missing": (lambda cfg: Block(cfg, "att ff norm1 norm2"), ch04.TransformerBlock, CONFIG),
             **{name: (block(forward), ch04.TransformerBlock, CONFIG) for name, forward in WRONG_BLOCKS.items()},
+            "always the same rate": (fixed(drop_rate=0.4), ch04.TransformerBlock, CONFIG),
+            "always GPT-2's context": (fixed(context_length=1024), ch04.TransformerBlock, CONFIG),
+            "never a bias": (fixed(qkv_bias=False), ch04.TransformerBlock, CONFIG),
         },
     ),
     "4.1": (

@@ -190,6 +190,8 @@ CASES = {
             "both needed": (lambda temperature, top_k: temperature == 0 and top_k == 1,),
             "no top-k at temperature 0": (lambda t, k: (t == 0 and k is None) or k == 1,),
             "nearly 0": (lambda temperature, top_k: temperature < 0.1 or top_k == 1,),
+            "below a hundredth": (lambda temperature, top_k: temperature < 0.01 or top_k == 1,),
+            "below a millionth": (lambda temperature, top_k: temperature < 1e-6 or top_k == 1,),
             "any low temperature": (lambda temperature, top_k: temperature < 0.5 or top_k == 1,),
         },
     ),
@@ -203,6 +205,10 @@ CASES = {
             "optimizer not restored": (program(("model, optimizer)\nloader", "model)\nloader")), example_run),
             "optimizer not restored, rate guessed": (
                 program(("model, optimizer)\nloader", "model)\nloader"), ("lr=1e-4", "lr=3e-3")),
+                example_run,
+            ),
+            "dropout on while measuring": (
+                program(("with ch05.eval_mode(model):", "with torch.no_grad():")),
                 example_run,
             ),
             "not trained": (program(("ch05.train_model_simple(", "len(sys.argv) and (")), example_run),
@@ -256,6 +262,11 @@ CASES = {
             "blocks forgotten": (lambda cfg, *args: cache_bytes(cfg, *args) // cfg["n_layers"],),
             "always 4 bytes": (lambda cfg, b, n, size: cache_bytes(cfg, b, n, 4),),
             "one text": (lambda cfg, b, n, size: cache_bytes(cfg, 1, n, size),),
+            "always twelve blocks of 768": (
+                lambda cfg, *args: cache_bytes(cfg | ({"emb_dim": 768, "n_layers": 12} if args[1] == 1024 else {})
+                                               if cfg["emb_dim"] != 6 else cfg | {"emb_dim": 4}, *args),
+            ),
+            "a float": (lambda *args: float(cache_bytes(*args)),),
             "in megabytes": (lambda *args: cache_bytes(*args) / 1e6,),
         },
     ),

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from shared import token_files
 from shared.assets import gpt2_vocabulary, use_offline_vocabulary
 from shared.carry import load_chapter
 
@@ -85,8 +86,8 @@ def build(kind, text_file, token_file):
         return ch02.GPTDatasetV1(Path(text_file).read_text(encoding="utf-8"), tokenizer, LENGTH, LENGTH)
 
     def in_file():
-        ch02.write_token_file(ch02.read_chunks(text_file), token_file, tokenizer)
-        return ch02.TokenFileDataset(token_file, LENGTH, LENGTH)
+        token_files.write_token_file(token_files.read_chunks(text_file), token_file, tokenizer)
+        return token_files.TokenFileDataset(token_file, LENGTH, LENGTH)
 
     dataset, seconds, peak = with_peak(in_memory if kind == "memory" else in_file)
     # A sum weighted by place: equal for equal items in equal order.

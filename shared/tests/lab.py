@@ -45,7 +45,7 @@ def jupyter_lab(home):
     """JupyterLab, started by the course's own command with settings in the folder ``home``: (address, token)."""
     folders = {name: str(home / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
     env = {k: v for k, v in os.environ.items() if k != "COURSE_DATA"}
-    env |= {**folders, "COURSE_OFFLINE": "1", "COURSE_SCALE": "small"}
+    env |= {**folders, "COURSE_OFFLINE": "1", "COURSE_SCALE": "small", "COURSE_PROGRESS": str(home / "progress")}
     # No question about news; all cells are in the page, as in the environment that the launcher makes; and what is run
     # here must not be saved into the course's notebooks.
     for name, value in {
@@ -105,6 +105,21 @@ def open_notebook(page, server, path):
 def run_all(page):
     """Run all cells of the open notebook and wait for the last one."""
     page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+
+# Puts a cell at the end of the open notebook, runs it, and scrolls there. Nothing of it is saved.
+ADD_CELL = """async source => {
+  const panel = window.jupyterapp.shell.currentWidget, notebook = panel.content;
+  notebook.model.sharedModel.insertCell(notebook.widgets.length, {cell_type: 'code', source});
+  notebook.activeCellIndex = notebook.widgets.length - 1;
+  await window.jupyterapp.commands.execute('notebook:run-cell');
+  notebook.activeCell.node.scrollIntoView();
+}"""
+
+
+def add_cell(page, source):
+    """Run a cell of code at the end of the open notebook."""
+    page.evaluate(ADD_CELL, source)
 
 
 def errors_and_counts(page):

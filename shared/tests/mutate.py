@@ -1,9 +1,9 @@
 """Puts small faults into a chapter's carried code, one at a time, and reports which check notices each.
 
-    python3 -m shared.tests.mutate ch02_text_data
+    python3 -m shared.tests.mutate ch02_text_data [--tests-only]
 
-For every fault the chapter's notebook is run with the fault in its carried cell (its own check cells are the
-first judge), and then the chapter's test files (the second). A fault that neither notices is printed as
+For every fault the chapter's notebook is run with the fault in its carried cell, or in the file of shared/ that the
+cell calls (its own check cells are the first judge), and then the chapter's test files (the second). A fault that neither notices is printed as
 SURVIVED and makes the exit status 1. Not part of the tests: it takes minutes.
 """
 
@@ -36,11 +36,13 @@ FAULTS = {
         ("byte 173 taken as printable", "*range(174, 256)}", "*range(173, 256)}"),
         ("header line read as a merge", ".splitlines()[1:]]", ".splitlines()[0:]]"),
         ("white space before a word not spared", r"|\s+(?!\S)|\s+", r"|\s+"),
-        ("special token never refused", "            if token in text:\n", "            if token in text[:0]:\n"),
+        ("special token never refused", "        if token in text:\n", "        if token in text[:0]:\n"),
         ("bytes decoded one token at a time", '.decode("utf-8", errors="replace")', '.decode("latin-1")'),
         ("unknown words keep no mark", 'get(token, unknown)', "get(token, 0)"),
         ("file ids signed", 'ids.astype("<u2")', 'ids.astype("<i2").byteswap()'),
-        ("text cut behind the white space", r'r"(?r)(?<=\S)\s"', r'r"(?r)(?<=\s)\S"'),
+        ("text cut behind the white space", r"(?<=\S)(?=\s) ", r"(?<=\s)(?=\S) "),
+        ("text cut behind an apostrophe", r"(?<=[^\s\p{L}\p{N}'])", r"(?<=[^\s\p{L}\p{N}])"),
+        ("end of text cut in two", r"(?<!<\|)(?=\p{L})", r"(?=\p{L})"),
         ("rest of the text lost", "    if held:\n        yield held", "    if False:\n        yield held"),
         ("file row one token short", "start + self.max_length + 1]", "start + self.max_length]"),
         ("map sent to workers", '{**self.__dict__, "tokens": None}', "dict(self.__dict__)"),
@@ -63,8 +65,8 @@ FAULTS = {
         ("fused kernel drops in eval", "rate = self.dropout.p if self.training else 0.0", "rate = self.dropout.p"),
         ("dropout left out", "self.dropout(self.attention_weights(queries, keys)) @ values", "self.attention_weights(queries, keys) @ values"),
         ("too long text accepted", "if not 1 <= x.shape[1] <= context_length:", "if not 1 <= x.shape[1]:"),
-        ("width not checked", "if num_heads < 1 or d_out % num_heads != 0:", "if num_heads < 1:"),
-        ("mask hinders loading", 'state_dict.pop(f"{prefix}mask", None)', "pass"),
+        ("width not checked", "if by < 1 or value % by != 0:", "if by < 1:"),
+        ("mask hinders loading", 'if name.rpartition(".")[2] != "mask"', "if True"),
     ],
     "ch04_gpt_model": [
         ("norm without scale", "x, self.scale.shape, self.scale, self.shift, self.eps)", "x, self.scale.shape, None, self.shift, self.eps)"),
@@ -93,7 +95,7 @@ FAULTS = {
     "ch05_pretraining": [
         ("special token read as text", 'tokenizer.encode(text, allowed_special={"<|endoftext|>"})], dtype', "tokenizer.encode(text, disallowed_special=())], dtype"),
         ("ids as floats", "dtype=torch.int64)", "dtype=torch.float32)"),
-        ("batch decoded as one text", "if token_ids.ndim > 1 and token_ids.shape[0] != 1:", "if False:"),
+        ("batch decoded as one text", "if ids.ndim > 1 and ids.shape[0] != 1:", "if False:"),
         ("windows counted without their target", "if n_tokens > context_length else 0", "if n_tokens > context_length + 1 else 0"),
         ("full batches not asked for", "rows // batch_size if drop_last else", "-(-rows // batch_size) if drop_last else"),
         ("CPU before CUDA", 'return torch.device("cuda")', 'return torch.device("cpu")'),
@@ -130,8 +132,10 @@ FAULTS = {
         ("optimizer state not restored", "optimizer.load_state_dict(copy.deepcopy(checkpoint[\"optimizer_state_dict\"]))", "pass"),
         ("checkpoint written in place", 'part = f"{path}.part"', "part = str(path)"),
         ("heads not compared", "        if there != here:", "        if False:"),
-        ("matrices not transposed", "if transposed else shape", "if False else shape"),
-        ("left-over arrays accepted", "    if given:\n        raise", "    if False:\n        raise"),
+        ("matrices not transposed", "piece.T if transposed else piece", "piece.reshape(parameter.shape)"),
+        ("left-over arrays accepted", "        if name not in wanted:\n            raise", "        if False:\n            raise"),
+        ("another activation accepted", '    "activation_function": ("gelu_new", "gelu_pytorch_tanh", "gelu_fast"),\n', ""),
+        ("files outside of the folder read", "Path(name).name != name", "False"),
         ("head copied", "gpt.out_head.weight = gpt.tok_emb.weight", "gpt.out_head.weight = torch.nn.Parameter(gpt.tok_emb.weight.detach().clone())"),
         ("norms swapped", '(("ln_1", block.norm1), ("ln_2", block.norm2))', '(("ln_1", block.norm2), ("ln_2", block.norm1))'),
         ("exported with exact GELU", '"activation_function": "gelu_new"', '"activation_function": "gelu"'),
@@ -253,15 +257,28 @@ FAULTS = {
 }  # fmt: skip
 
 
-def with_fault(notebook, old, new):
-    """The notebook's JSON with ``old`` replaced in the one carried cell that holds it."""
+# Files that a chapter's carried code calls, and test files that judge them besides the chapter's own.
+SHARED = ("guards.py", "checkpoints.py", "token_files.py", "gpt2_files.py")
+ALSO = {"ch02": ("test_token_files.py",)}
+
+
+def put_in(chapter, copy, old, new):
+    """Replace ``old`` in the one carried cell or shared file that holds it, in a copy of the course."""
+    notebook = chapter_notebook(chapter)
     book = json.loads(notebook.read_text(encoding="utf-8"))
     carried = [cell for cell in book["cells"] if text_of(cell["source"]).startswith(MARKER)]
     hit = [cell for cell in carried if old in text_of(cell["source"])]
-    if len(hit) != 1:
-        raise ValueError(f"{old!r} stands in {len(hit)} carried cells of {notebook.name}; it must be exactly one")
-    hit[0]["source"] = text_of(hit[0]["source"]).replace(old, new)
-    return book
+    texts = {name: (ROOT / "shared" / name).read_text(encoding="utf-8") for name in SHARED}
+    files = [name for name, text in texts.items() if old in text]
+    if len(hit) + len(files) != 1:
+        raise ValueError(f"{old!r} stands in {len(hit)} carried cells of {notebook.name} and in {files}; it must be one")
+    if hit:
+        hit[0]["source"] = text_of(hit[0]["source"]).replace(old, new)
+    for name in files:
+        texts[name] = texts[name].replace(old, new)
+    chapter_notebook(chapter, copy).write_text(json.dumps(book), encoding="utf-8")
+    for name, text in texts.items():
+        (copy / "shared" / name).write_text(text, encoding="utf-8")
 
 
 def first_failing_cell(path, env):
@@ -283,8 +300,8 @@ def first_failing_cell(path, env):
     return None
 
 
-def main(chapter):
-    """Try every fault of a chapter; returns 1 if one survives."""
+def main(chapter, *options):
+    """Try every fault of a chapter; returns 1 if one survives. With ``--tests-only`` the notebook is not run."""
     survived = 0
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "course"
@@ -294,10 +311,11 @@ def main(chapter):
         number = notebook.stem
         env = {**os.environ, "COURSE_SCALE": "small", "COURSE_OFFLINE": "1", "PYTHONPATH": str(copy)}
         for what, old, new in FAULTS[chapter]:
-            notebook.write_text(json.dumps(with_fault(chapter_notebook(chapter), old, new)), encoding="utf-8")
-            cell = first_failing_cell(notebook, env)
+            put_in(chapter, copy, old, new)
+            cell = None if "--tests-only" in options else first_failing_cell(notebook, env)
             pytest = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-            files = sorted(path.relative_to(copy) for path in (copy / "shared" / "tests").glob(f"test_{number}*.py"))
+            tests = copy / "shared" / "tests"
+            files = [*sorted(tests.glob(f"test_{number}*.py")), *(tests / name for name in ALSO.get(number, ()))]
             command = [*pytest, *map(str, files)]
             tests = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, timeout=600)
             lines = tests.stdout.splitlines()

@@ -236,7 +236,7 @@ def test_pieces_give_the_gradient_of_the_whole(appendix, sizes):
 def test_groups_of_batches(appendix):
     assert list(appendix.in_groups(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
     assert list(appendix.in_groups([], 3)) == []
-    with pytest.raises(ValueError, match="size is 0"):
+    with pytest.raises(ValueError, match="size must be a whole number, 1 or more; it is 0"):
         list(appendix.in_groups([1], 0))
 
 
@@ -275,7 +275,7 @@ def test_plans(appendix):
     want = {"tokens": 2 * 10**10, "days": 750_000 / 8 / 86_400, "memory_gb": 16, "sharded_gb": 2, "sent_gb": 7}
     assert plan == pytest.approx(want)
     assert appendix.training_plan(10**9, 1.6e14)["sent_gb"] == 0
-    with pytest.raises(ValueError, match="n_devices is 0"):
+    with pytest.raises(ValueError, match="n_devices must be a whole number, 1 or more; it is 0"):
         appendix.training_plan(10**9, 1.6e14, 0)
 
 

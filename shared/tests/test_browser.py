@@ -5,7 +5,18 @@ Needs Chromium; without it these tests are skipped by name.
 
 import pytest
 
-from shared.tests.lab import BROWSER, SHOW, browser_page, errors_and_counts, jupyter_lab, open_notebook, run_all, status
+from shared.study import questions
+from shared.tests.lab import (
+    BROWSER,
+    SHOW,
+    add_cell,
+    browser_page,
+    errors_and_counts,
+    jupyter_lab,
+    open_notebook,
+    run_all,
+    status,
+)
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 
@@ -151,3 +162,197 @@ def test_choosing_head_token_and_text_in_the_attention_explorer(chapter_3):
     chapter_3.wait_for_function(f"old => {titles}.at(-1).textContent !== old", arg=before)
     chapter_3.locator(".widget-text input").last.fill("Two words")
     chapter_3.get_by_text("·words attends most to").wait_for()
+
+
+# Quizzes: each type, answered wrongly and rightly, by mouse and by keyboard alone -------------------------
+
+# One question of each type: number in the quiz, type, id.
+ASKED = [
+    (1, "choice", "2-QQ1"), (2, "blank", "2-QQ5"), (3, "match", "1.6-Q7"), (4, "code", "2.6-Q6"),
+    (5, "diagram", "2.5-Q1"), (6, "order", "1.7-Q6"), (7, "open", None),
+]  # fmt: skip
+
+
+def asked_questions():
+    """The questions of ASKED; the open one is the first of chapter 2."""
+    known = {q["id"]: q for chapter in ("ch01", "ch02") for q in questions.chapter_questions(chapter)}
+    return [known[name] if name else next(q for q in known.values() if q["type"] == "open") for _, _, name in ASKED]
+
+
+class Hands:
+    """Answers the questions of a quiz in the page. The base of the two ways of doing it."""
+
+    def __init__(self, page):
+        self.page, self.quiz = page, page.locator(".jp-OutputArea-output", has_text="All types").last
+
+    def answer(self, question, right):
+        """Give a right or a wrong answer to the question that is shown."""
+        getattr(self, f"answer_{question['type']}")(question, right)
+        self.press("Check")
+        # Of some answers a part is right; the open question is judged by its ticks.
+        self.quiz.get_by_text("Right." if right else "ight", exact=right).last.wait_for()
+
+    def places(self, question):
+        """[(dropdown, its right term), ...] of a matching, code or diagram question."""
+        terms = {"match": lambda: [meaning for _, meaning in question["pairs"]],
+                 "code": lambda: list(question["terms"].values()),
+                 "diagram": lambda: list(question["labels"].values())}[question["type"]]()  # fmt: skip
+        boxes = self.quiz.locator("select")
+        assert boxes.count() == len(terms)
+        return [(boxes.nth(place), str(term).replace("`", "").replace("**", "")) for place, term in enumerate(terms)]
+
+    def answer_match(self, question, right):
+        pairs = self.places(question)
+        wrong = pairs[-1:] + pairs[:-1] if len(pairs) > 1 else pairs
+        for (box, term), (_, other) in zip(pairs, wrong):
+            options = [option for option in box.locator("option").all_text_contents() if option != term]
+            self.choose(box, term if right else other if other != term else options[-1])
+
+    answer_code = answer_diagram = answer_match
+
+    def answer_choice(self, question, right):
+        text = next(option["text"] for option in question["options"] if ("right" in option) == right)
+        self.tick(self.quiz.locator("label", has_text=text.replace("`", "")))
+
+    def answer_blank(self, question, right):
+        self.write(self.quiz.locator("input[type=text]"), str(question["answers"][0]) if right else "something else")
+
+    def answer_order(self, question, right):
+        """Bring the steps into their order, or the first two of them into the wrong one."""
+        wanted = [step.replace("`", "") for step in question["steps"]]
+        if not right:
+            wanted = wanted[::-1]
+        for place, step in enumerate(wanted):
+            now = self.quiz.locator("select option").all_text_contents()
+            self.lift(now.index(step), now.index(step) - place)
+
+    def answer_open(self, question, right):
+        if not self.quiz.locator("input[type=checkbox]").count():
+            self.write(self.quiz.locator("textarea"), "An answer in my own words, which is long enough.")
+            self.press("Compare")
+            self.quiz.get_by_text("A good answer:").wait_for()
+        boxes = self.quiz.locator("input[type=checkbox]")
+        for place in range(boxes.count()):
+            if boxes.nth(place).is_checked() != (right or place == 0):
+                self.tick(boxes.nth(place))
+
+
+class Mouse(Hands):
+    def press(self, name):
+        self.quiz.get_by_role("button", name=name).click()
+
+    def tick(self, box):
+        box.first.click()
+
+    def write(self, field, text):
+        field.fill(text)
+
+    def choose(self, box, term):
+        box.select_option(label=term)
+
+    def lift(self, place, by):
+        self.quiz.locator("select option").nth(place).click()
+        for _ in range(by):
+            self.quiz.get_by_role("button", name="move up").click()
+
+
+class Keyboard(Hands):
+    """Only keys, once the first control of the quiz has the focus."""
+
+    def go_to(self, here):
+        """Press Tab until an element has the focus; from the first control on, as a reader would."""
+        self.quiz.locator("input, textarea, select, button").first.focus()
+        for _ in range(40):
+            if here.evaluate("element => element === document.activeElement"):
+                return
+            self.page.keyboard.press("Tab")
+        raise AssertionError("40 times Tab did not lead there")
+
+    def press(self, name):
+        self.go_to(self.quiz.get_by_role("button", name=name))
+        self.page.keyboard.press("Enter")
+
+    def tick(self, box):
+        if box.first.evaluate("element => element.tagName") == "LABEL":
+            box = box.locator("input")
+        group = self.quiz.locator("input[type=radio]")
+        if group.count():
+            # Tab leads to the group; the arrows move and choose within it.
+            at = [group.nth(n).evaluate("(e, other) => e === other", box.first.element_handle())
+                  for n in range(group.count())].index(True)  # fmt: skip
+            self.go_to(group.nth(0) if not self.quiz.locator("input[type=radio]:checked").count()
+                       else self.quiz.locator("input[type=radio]:checked"))  # fmt: skip
+            self.page.keyboard.press("Space")
+            for _ in range(group.count()):
+                if group.nth(at).is_checked():
+                    return
+                self.page.keyboard.press("ArrowDown")
+            raise AssertionError("the arrows did not lead to the answer")
+        self.go_to(box.first)
+        self.page.keyboard.press("Space")
+
+    def write(self, field, text):
+        self.go_to(field)
+        self.page.keyboard.press("Control+a")
+        self.page.keyboard.type(text)
+
+    def choose(self, box, term):
+        self.go_to(box)
+        self.page.keyboard.press("Home")
+        for _ in range(box.locator("option").count()):
+            if box.evaluate("box => box.selectedOptions[0].text") == term:
+                return
+            self.page.keyboard.press("ArrowDown")
+        raise AssertionError(f"the arrows did not lead to {term}")
+
+    def lift(self, place, by):
+        steps = self.quiz.locator("select")
+        self.go_to(steps)
+        self.page.keyboard.press("Home")
+        for _ in range(place):
+            self.page.keyboard.press("ArrowDown")
+        self.go_to(self.quiz.get_by_role("button", name="move up"))
+        for _ in range(by):
+            self.page.keyboard.press("Enter")
+
+
+SHOW_ALL_TYPES = """
+from shared.study import questions
+from shared.study.quiz_widget import Quiz
+known = {q["id"]: q for chapter in ("ch01", "ch02") for q in questions.chapter_questions(chapter)}
+Quiz([known[name] for name in %r], "All types")
+"""
+
+
+@pytest.fixture(scope="module")
+def empty_notebook(lab, page):
+    """A notebook with a kernel that knows the course; cells that are added are not saved."""
+    open_notebook(page, lab, "shared/test_yourself.ipynb")
+    setup = 'import sys; sys.path.insert(0, "..")'
+    add_cell(page, setup)
+    return page
+
+
+@pytest.mark.parametrize("hands", [Mouse, Keyboard])
+def test_each_type_is_answered_wrongly_and_rightly(empty_notebook, hands):
+    asked = asked_questions()
+    add_cell(empty_notebook, SHOW_ALL_TYPES % [question["id"] for question in asked])
+    hand = hands(empty_notebook)
+    hand.quiz.get_by_text("question 1 of 7").wait_for()
+    for number, question in enumerate(asked, start=1):
+        hand.quiz.get_by_text(f"question {number} of 7").wait_for()
+        for right in (False, True):
+            hand.answer(question, right)
+        if number < 7:
+            hand.press("Next")
+    hand.quiz.get_by_text("7 solved").wait_for()
+
+
+def test_a_notebook_that_is_opened_again_knows_the_answers(empty_notebook, lab):
+    asked = asked_questions()
+    open_notebook(empty_notebook, lab, "shared/test_yourself.ipynb")
+    add_cell(empty_notebook, 'import sys; sys.path.insert(0, "..")')
+    add_cell(empty_notebook, SHOW_ALL_TYPES % [question["id"] for question in asked])
+    quiz = empty_notebook.locator(".jp-OutputArea-output", has_text="All types").last
+    quiz.get_by_text("7 solved").wait_for()
+    quiz.get_by_text("You answered this before:").wait_for()

@@ -11,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
+from shared import gpt2_files
+from shared.course import ROOT
 from shared.tests.bench_ch05 import MEASURE_LOADING
 from shared.tests.limits import HANGS
 
@@ -159,13 +161,107 @@ def test_damaged_files_say_what_to_do(ch05, tiny):
     config = (folder / "config.json").read_text(encoding="utf-8")
     for content in (whole[: len(whole) // 2], b"", b"<html>log in</html>"):
         (folder / "model.safetensors").write_bytes(content)
-        with pytest.raises(ValueError, match="does not hold a whole GPT-2 .*delete the folder"):
+        with pytest.raises(ValueError, match="model.safetensors is not whole, or no safetensors file .*get this file"):
             ch05.read_gpt2(folder)
     (folder / "model.safetensors").write_bytes(whole)
-    for text in ("{}", "", config.replace('"n_layer": 2', '"n_layer": 1')):
+    one_block = config.replace('"n_layer": 2', '"n_layer": 1')
+    for text, message in (("{}", "vocab_size must be a whole number above 0; it is None"), ("", "is no JSON"),
+                          ("[1]", "holds a list"), (one_block, "has transformer.h.1.* that there are 1 blocks")):
         (folder / "config.json").write_text(text, encoding="utf-8")
-        with pytest.raises(ValueError, match="does not hold a whole GPT-2"):
+        with pytest.raises(ValueError, match=message):
             ch05.read_gpt2(folder)
+
+
+# Configs that change the computation, and files of other forms -------------------------------------------
+
+# key, another value, and whether transformers then computes something else with the same weights
+OTHER = [
+    ("activation_function", "relu", True), ("activation_function", "gelu", False),
+    ("activation_function", "silu", True), ("scale_attn_by_inverse_layer_idx", True, True),
+    ("scale_attn_weights", False, True), ("layer_norm_epsilon", 1e-2, True), ("layer_norm_epsilon", 1e-6, False),
+    ("n_inner", 64, False), ("add_cross_attention", True, False), ("model_type", "gpt_neo", False),
+    ("quantization_config", {"bits": 8}, False), ("pruned_heads", {"0": [1]}, False),
+]  # fmt: skip
+
+
+def change_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
+
+
+@pytest.mark.parametrize("key, value, computes_something_else", OTHER, ids=str)
+def test_a_config_that_changes_the_computation_is_refused_by_name(ch05, tiny, key, value, computes_something_else):
+    theirs, folder = tiny
+    ids = torch.arange(16)[None]
+    with torch.no_grad():
+        want = theirs(ids).logits
+        if computes_something_else:
+            changed = GPT2LMHeadModel.from_pretrained(folder, **{key: value}, attn_implementation="eager").eval()
+            assert (changed(ids).logits - want).abs().max() > 1e-3
+    change_config(folder, **{key: value})
+    with pytest.raises(ValueError, match=f"config.json: {key} is "):
+        ch05.read_gpt2(folder)
+
+
+@pytest.mark.parametrize("key, value", [
+    ("activation_function", "gelu_pytorch_tanh"), ("activation_function", "gelu_fast"),
+    ("reorder_and_upcast_attn", True), ("n_inner", 128),
+], ids=str)  # fmt: skip
+def test_a_config_that_computes_the_same_is_read(ch05, tiny, key, value):
+    _, folder = tiny
+    change_config(folder, **{key: value})
+    theirs = GPT2LMHeadModel.from_pretrained(folder, attn_implementation="eager").eval()
+    ids = torch.arange(16)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(ch05, folder)(ids), theirs(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_sizes_under_their_other_names(ch05, tiny):
+    _, folder = tiny
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["hidden_size"] = config.pop("n_embd")
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert ch05.read_gpt2(folder)[0]["n_embd"] == 32
+    change_config(folder, n_embd=16)
+    with pytest.raises(ValueError, match="n_embd is 16 and hidden_size, which means the same, 32"):
+        ch05.read_gpt2(folder)
+
+
+def test_weights_in_several_files_are_read(ch05, tiny, tmp_path):
+    theirs, _ = tiny
+    folder = tmp_path / "sharded"
+    theirs.save_pretrained(folder, max_shard_size="20KB")
+    assert not (folder / "model.safetensors").exists() and len(list(folder.glob("model-*.safetensors"))) > 2
+    ids = torch.arange(16)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(ch05, folder)(ids), theirs(ids).logits, rtol=1e-4, atol=1e-4)
+    assert gpt2_files.is_there(folder)
+    next(folder.glob("model-00002*")).unlink()
+    assert not gpt2_files.is_there(folder)
+    with pytest.raises(FileNotFoundError, match="model-00002.* is missing in .*, though .*index.json names it; get it"):
+        ch05.read_gpt2(folder)
+    index = folder / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"wte.weight": "../elsewhere.safetensors"}}', encoding="utf-8")
+    with pytest.raises(ValueError, match="only files in the same folder are read"):
+        ch05.read_gpt2(folder)
+    index.write_text("[]", encoding="utf-8")
+    with pytest.raises(ValueError, match="is no index of safetensors files"):
+        ch05.read_gpt2(folder)
+
+
+def test_pickles_are_not_read_and_nothing_is_to_be_deleted(ch05, tiny):
+    _, folder = tiny
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match="_model.bin. That is a pickle.*convert it.*save_pretrained") as error:
+        ch05.read_gpt2(folder)
+    assert "delete" not in str(error.value)
+    (folder / "pytorch_model.bin").rename(folder / "tf_model.h5")
+    with pytest.raises(FileNotFoundError, match="has no model.safetensors; there are: .*tf_model.h5"):
+        ch05.read_gpt2(folder)
+    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+        ch05.read_gpt2(folder / "nowhere")
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "shared").glob("*.py")]
+    assert not any("delete the" in text for text in texts)
 
 
 def test_loaded_weights_can_be_trained_saved_and_read(ch05, tiny, tmp_path):
@@ -256,7 +352,7 @@ def test_a_full_disk_leaves_no_folder_that_looks_whole(ch05, tmp_path, monkeypat
     monkeypatch.setattr(ch05, "save_file", full)
     with pytest.raises(OSError, match="model.safetensors cannot be written: No space"):
         ch05.export_gpt2(ch05.GPTModel(cfg), cfg, tmp_path)
-    with pytest.raises(ValueError, match="does not hold a whole GPT-2"):
+    with pytest.raises(FileNotFoundError, match="has no config.json"):
         ch05.read_gpt2(tmp_path)
 
 

@@ -218,3 +218,120 @@ def test_figures_of_appendix_e_that_others_have_found_too(scale):
     assert rows["gpt2-medium (355M), vocabulary head"] == [406_286_336, 7_898_384, 145]
     assert rows["gpt2-large (774M), vocabulary head"][1] == 14_095_632
     assert rows["gpt2-xl (1558M), vocabulary head"][1] == 22_948_112
+
+
+@pytest.mark.parametrize("scale", ["full", "small"])
+def test_figures_of_chapter_2_that_others_have_found_too(scale):
+    real = {name: known[f"real, {scale}"] for name, known in committed("ch02").items()}
+    assert (real["2.2 characters"], real["2.2 words"], real["2.5 tokens"]) == (20_479, 4_690, 5_145)
+    assert real["2.3 vocabulary"] == [1_130, ["!", '"', "'", "(", ")", ",", "--", "."]]
+    assert real["2.3 ids"] == [53, 514, 149, 1003, 57, 38, 818, 115, 256, 486, 7]
+    assert real["2.6 rows"] == [[5141, 5141], [1286, 160], [39, 9], [20, 10], [5, 2]]
+    rows = [[1.2753, -.2010, -.1606], [-.4015, .9666, -1.1481], [-2.8400, -.7849, -1.4096], [.9178, 1.5810, 1.3010]]
+    assert np.allclose(real["2.7 embedding"], rows, atol=5e-5)
+
+
+@pytest.mark.parametrize("scale", ["full", "small"])
+def test_figures_of_chapter_3_that_others_have_found_too(scale):
+    known = {name: values[scale] for name, values in committed("ch03").items() if scale in values}
+    expected = {
+        "3.3 scores": [0.49, 1.21, 0.53, 0.80, 0.74, 0.94],
+        "3.3 shares": [0.1040, 0.2569, 0.1125, 0.1699, 0.1571, 0.1996],
+        "3.3 weights": [0.1203, 0.2472, 0.1252, 0.1641, 0.1545, 0.1887],
+        "3.3 context": [0.4547, 0.4088, 0.5476],
+    }
+    for name, values in expected.items():
+        assert np.allclose(known[name], values, atol=1e-4), name
+    first = [[.2357, .6825], [.2370, .6890], [.2356, .6826], [.2359, .6845], [.2352, .6797], [.2367, .6871]]
+    assert np.allclose(known["3.4 first version"], first, atol=1e-4)
+    second = [[-.4722, -.0681], [-.4761, -.0592], [-.4726, -.0675], [-.4742, -.0637], [-.4747, -.0611],
+              [-.4745, -.0629]]
+    assert np.allclose(known["3.4 second version"], second, atol=1e-4)
+    assert np.allclose(known["3.5 weights"][1], [0.1720, 0.3361, 0.5041, 0.6702, 0.8324, 1.0], atol=1e-4)
+    assert np.array(known["3.5 dropped"]).sum() == 42
+    all_heads = [[.2021, .4531], [.2692, .4423], [.2433, .4209], [.2470, .4023], [.2547, .4312], [.2584, .4370]]
+    assert np.allclose(known["3.6 all heads at once"][0], all_heads, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", ["full", "small"])
+def test_figures_of_chapter_4_that_others_have_found_too(scale):
+    known = {name: values[scale] for name, values in committed("ch04").items()}
+    assert known["4.1 skeleton"][2] == 77_981_184
+    first = [-1.2034, 0.3201, -0.7130, -1.5548, -0.2390, -0.4667]
+    assert np.allclose(known["4.1 skeleton"][1][0][0], first, atol=1e-4)
+    assert np.allclose(known["4.6 logits"][0][0], [0.3613, 0.4222, -0.0711, 0.3483, 0.4661, -0.2838], atol=1e-4)
+    assert np.allclose(known["4.2 layer"][1], [[0.1324], [0.2170]], atol=1e-4)
+    assert np.allclose(known["4.2 layer"][2], [[0.0192], [0.0332]], atol=1e-4)
+    assert np.allclose(known["4.3 GELU"][0], [-.0036, -.0454, -.1588, 0, .8412, 1.9546, 2.9964], atol=1e-4)
+    assert np.allclose(known["4.4 gradients"][0], [0.000202, 0.000120, 0.000715, 0.001399, 0.005050], atol=1e-6)
+    assert known["4.5 sizes"] == {"att": 2_360_064, "ff": 4_722_432, "norm1": 1536, "norm2": 1536, "drop_shortcut": 0}
+    assert known["4.6 counts"] == [163_009_536, 38_597_376, 161]
+    assert known["4.6 first words"] == [[15496, 11, 314, 716, 27018, 24086, 47843, 30961, 42348, 7267]]
+    assert [mib for _, _, mib in known["4.6 sizes"][0].values()] == [621.83, 1549.58, 3197.56, 6247.68]
+    assert known["4.6 sizes with biases"]["XL"] == [1_638_022_400, 1_557_611_200]
+    assert abs(known["4.7 loss"][0] - 10.7940) < 1e-4
+    assert known["4.7 loss"][1] == [[16657, 339, 42826], [49906, 29669, 41751]]
+
+
+def test_variance_that_divides_by_n_minus_1_as_others_print_it():
+    """What PyTorch's default gives for the layer of section 4.2; the chapter divides by n, as GPT-2 does."""
+    torch.manual_seed(123)
+    example = torch.randn(2, 5)
+    out = torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.ReLU())(example)
+    assert np.allclose(out.var(dim=-1).detach(), [0.0231, 0.0398], atol=1e-4)
+
+
+def test_figures_of_chapter_5_that_others_have_found_too():
+    known = committed("ch05")
+    full, real = ({name: values[where] for name, values in known.items() if where in values}
+                  for where in ("full", "real, full"))  # fmt: skip
+    assert full["5.1 parameters"] == 162_419_712
+    assert np.allclose(full["5.1 loss"][0], [[7.4541e-05, 3.1061e-05, 1.1563e-05],
+                                             [1.0337e-05, 5.6776e-05, 4.7559e-06]], rtol=1e-3)  # fmt: skip
+    assert abs(full["5.1 loss"][2] - 10.7940) < 1e-4
+    assert full["5.1 likeliest"] == [[16657, 339, 42826], [49906, 29669, 41751]]
+    assert real["5.1 loaders"] == [18_431, 2_048, 9, 1] and real["5.1 tokens"] == [4_612, 534, 5_145, [4_608, 512]]
+    assert np.allclose(real["5.1 before training"], [10.98758347829183, 10.98110580444336], atol=1e-3)
+    train, val = real["5.2 log"]
+    assert np.allclose(train, [9.781, 8.111, 6.661, 5.961, 5.726, 5.201, 4.417, 4.069, 3.732, 2.850, 2.427, 2.104,
+                               1.882, 1.320, 0.985, 0.717, 0.541, 0.391], atol=2e-3)  # fmt: skip
+    assert np.allclose(val, [9.933, 8.339, 7.048, 6.616, 6.600, 6.348, 6.278, 6.226, 6.160, 6.179, 6.141, 6.134,
+                             6.233, 6.238, 6.242, 6.293, 6.393, 6.452], atol=2e-3)  # fmt: skip
+    assert real["5.2 tokens seen"] == [512 * (step + 1) for step in range(0, 90, 5)]
+    for where in ("real, full", "real, small"):
+        assert known["5.3 draws"][where] == [73, 0, 0, 582, 2, 0, 0, 343, 0]
+        assert known["5.3 draws at three temperatures"][where][1:] == [
+            [0, 0, 0, 985, 0, 0, 0, 15, 0], [165, 75, 42, 239, 71, 46, 32, 227, 103]]  # fmt: skip
+        assert known["5.3 pizza at once"][where] == 41
+        assert np.allclose(known["5.3 top-k"][where], [0.0615, 0, 0, 0.5775, 0, 0, 0, 0.3610, 0], atol=5e-5)
+    sizes = [[163_037_184, 124_439_808], [406_286_336, 354_823_168], [838_359_040, 774_030_080],
+             [1_638_022_400, 1_557_611_200]]  # fmt: skip
+    assert real["5.5 sizes"] == sizes
+
+
+@pytest.mark.parametrize("scale", ["full", "small"])
+def test_figures_of_appendix_d_that_others_have_found_too(scale):
+    known = {name: values[f"real, {scale}"] for name, values in committed("appendix_d").items()
+             if f"real, {scale}" in values}  # fmt: skip
+    rates = [0.0001, 0.000595, 0.00505, 0.009505, 0.01, 0.0099981363, 0.0050732251, 0.0049367749, 1.18637e-05]
+    assert np.allclose(known["D.2 example"], rates, rtol=1e-5)
+    defaults = [3e-5, 1.27e-4, 5.15e-4, 9.03e-4, 1e-3, 9.99842e-4, 5.06777e-4, 4.94223e-4, 1.157745e-06]
+    assert np.allclose(known["D.2 defaults"][0], defaults, rtol=1e-5)
+    assert np.isclose(known["D.2 defaults"][1][-1], 1.078795e-06, rtol=1e-5)
+    assert np.isclose(known["D.1 warmup"][1], 5.005e-05)
+    assert np.allclose(known["D.3 clipping"][0], [[0.2, 0.4], [0.4, 0.8]], atol=1e-5)
+    assert known["D.6 sizes"] == [124_318_464, 121_344]
+    if scale == "full":
+        assert abs(known["D.3 norm"] - 2.1943) < 1e-3
+        assert np.allclose(known["D.3 largest signed gradient"], [0.0423, 0.0193], atol=1e-4)
+
+
+def test_a_text_of_ones_own_and_a_gpu_have_no_figures():
+    figures.about(data=Found("mine.txt", SAMPLES / "x", "own"))
+    figures.match("99.1 counts", [7, 7])
+    figures.about(data=REAL, device=torch.device("cuda"))
+    assert figures.circumstance() == "real, cuda, full"
+    figures.match("99.1 counts", [7, 7])
+    figures.about(device="cpu")
+    with pytest.raises(figures.FigureDiffers):
+        figures.match("99.1 counts", [7, 7])

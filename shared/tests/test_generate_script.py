@@ -76,6 +76,11 @@ def test_what_cannot_work_is_refused_in_one_line(main, arguments, message):
         main(arguments)
 
 
+def test_a_folder_that_is_missing_is_said_to_be_missing(main, tmp_path):
+    with pytest.raises(SystemExit, match="there is no folder .*my-gpt2, and no size of GPT-2 of that name; the sizes"):
+        main(["--model", str(tmp_path / "my-gpt2")])
+
+
 def test_a_folder_that_holds_no_model_is_named(main, tmp_path):
-    with pytest.raises(SystemExit, match=f"{tmp_path.name} does not hold a whole GPT-2"):
+    with pytest.raises(SystemExit, match=f"{tmp_path.name} has no config.json, so it is no model"):
         main(["--model", str(tmp_path)])

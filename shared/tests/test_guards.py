@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from shared import guards
+from shared.refusals import refused
+from shared.texts import whole_characters
 
 
 def refuses(words, guard, *args, **values):
@@ -105,3 +107,21 @@ def test_adapter_fits():
     for key in settings:
         refuses("this model has", check, own, settings | {key: "x"}, own, settings, "f")
     refuses("this model has", check, own, None, own, settings, "f")
+
+
+def test_refused_prints_the_error_and_fails_without_one(capsys):
+    refused(guards.whole_numbers, rank=0)
+    assert capsys.readouterr().out == "ValueError: rank must be a whole number, 1 or more; it is 0\n"
+    with pytest.raises(AssertionError, match="whole_numbers accepted it"):
+        refused(guards.whole_numbers, rank=1)
+
+
+def test_half_a_character_becomes_a_sign():
+    assert whole_characters("a\ud83eb") == "a\ufffdb" and whole_characters("a🤗b") == "a🤗b"
+
+
+def test_numbers_above_0_may_be_infinite():
+    guards.above_0(max_norm=float("inf"))
+    for value in (0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"max_norm must be above 0; it is {value}"):
+            guards.above_0(max_norm=value)

@@ -16,6 +16,7 @@ from shared import notebooks as upkeep
 from shared.course import ROOT, FileProblem, chapter_notebook, chapters, notebooks, read_notebook, write_file
 from shared.environment import REQUIREMENTS, pins
 from shared.tests.limits import HANGS
+from shared.tests.measure_lessons import measure
 
 BOOKS = notebooks()
 NAMES = [str(path.relative_to(ROOT)) for path in BOOKS]
@@ -227,6 +228,19 @@ def test_no_code_is_left_in_comments(path):
     code = re.compile(r"# (import |from \w+ import|def |for .*:$|\w+ = |\w+\(.*\)$|print\()")
     for source in cells(path, "code"):
         assert not [line for line in source.splitlines() if code.match(line.strip())]
+
+
+# Lines with ``raise`` that a lesson may have; the stubs of its exercises have one each.
+MOST_RAISES = {"ch02": 13, "ch03": 8, "ch04": 10, "ch05": 24, "appendix_d": 7}
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=NAMES)
+def test_lessons_stay_lean(path):
+    """Guards are one line and live in shared/; no assert makes its reader think of two scales or two stories."""
+    found = measure(read_notebook(path))
+    if path.stem != "solutions":
+        assert found["scale"] == 0
+    assert found["raise"] <= MOST_RAISES.get(path.stem, found["raise"])
 
 
 def numbers_in(text):

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 
 from shared.compact import unpack
 from shared.course import ROOT
+from shared.measure import peak_memory
 from shared.tests.limits import HANGS
 
 SCRIPT = ROOT / "appendix_d_training_loop" / "train.py"
@@ -120,6 +121,73 @@ def test_documents_stay_whole_and_end_with_the_sign(train, data, gpt2, sample_st
     assert ids.count(50_256) == 3 and ids[-1] == 50_256
     want = [token for text in texts for token in (*gpt2.encode(text), 50_256)]
     assert gpt2.decode(ids) == gpt2.decode(want) and len(ids) == facts["shards"]["train_000.bin"]
+
+
+def test_a_single_text_of_which_a_share_is_held_out(train, gpt2, sample_story, tmp_path):
+    (tmp_path / "one.txt").write_text(sample_story, encoding="utf-8")
+    train.main(["prepare", str(tmp_path), str(tmp_path / "data"), "--held-out", "0.1"])
+    parts = {}
+    for name in ("train_000.bin", "held_out_000.bin"):
+        parts[name] = gpt2.decode(np.fromfile(tmp_path / "data" / name, dtype="<u2").tolist())
+    border = math.floor(0.9 * len(sample_story))
+    assert parts["train_000.bin"] == sample_story[:border] + "<|endoftext|>"
+    assert parts["held_out_000.bin"] == sample_story[border:] + "<|endoftext|>"
+    train.main(["prepare", str(tmp_path), str(tmp_path / "all"), "--held-out", "0"])
+    assert [path.name for path in (tmp_path / "all").glob("*.bin")] == ["train_000.bin"]
+    with pytest.raises(SystemExit, match="have no held-out texts; prepare them with --held-out, or use --eval-every 0"):
+        train.main(command(tmp_path / "all", tmp_path / "out")[2:])
+
+
+@pytest.mark.parametrize("held_out, message", [
+    ("1", "has 1 .txt file, so 1 cannot be held out; use a smaller --held-out, or a share of each text, such as"),
+    ("1.5", None), ("-1", None), ("nan", None), ("many", None),
+])  # fmt: skip
+def test_what_cannot_be_held_out(train, tmp_path, capsys, held_out, message):
+    (tmp_path / "one.txt").write_text("a text", encoding="utf-8")
+    with pytest.raises(SystemExit, match=message):
+        train.main(["prepare", str(tmp_path), str(tmp_path / "data"), f"--held-out={held_out}"])
+    if message is None:
+        assert "--held-out" in capsys.readouterr().err
+
+
+def test_a_folder_without_texts_says_what_it_has(train, tmp_path):
+    with pytest.raises(SystemExit, match="has no .txt files; it has: nothing"):
+        train.main(["prepare", str(tmp_path), str(tmp_path / "data")])
+    for name in ("a.md", "b.md", "c.epub"):
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    (tmp_path / "books").mkdir()
+    with pytest.raises(SystemExit, match=r"it has: \.md \(2\), .*Texts must be .txt files") as error:
+        train.main(["prepare", str(tmp_path), str(tmp_path / "data")])
+    assert ".epub (1)" in str(error.value) and "folders (1)" in str(error.value)
+
+
+def test_a_text_without_spaces_is_prepared_in_little_memory(train, tmp_path):
+    """1.5 MB of Chinese; kept whole it took more than 75 times its size."""
+    (tmp_path / "one.txt").write_text("猫在温暖的屋顶上睡觉，狗在门前等它下来。" * 25_000, encoding="utf-8")
+    _, peak = peak_memory(lambda: train.prepare(tmp_path, tmp_path / "data", held_out=0))
+    assert peak < 35
+
+
+def test_the_warmup_fits_the_run_unless_another_is_asked_for(train, tmp_path):
+    for steps, warmup in ((20, 2), (500, 50), (1_000, 100), (20_000, 100)):
+        assert train.with_warmup(train.Settings(steps=steps), tmp_path).warmup_steps == warmup
+    assert train.with_warmup(train.Settings(steps=20, warmup_steps=7), tmp_path).warmup_steps == 7
+    train.check_ranges(train.with_warmup(train.Settings(steps=2), tmp_path))
+    # A run that goes on keeps the warmup that it was begun with, also towards a later end.
+    (tmp_path / "checkpoint.pth").write_bytes(b"")
+    (tmp_path / "settings.json").write_text('{"warmup_steps": 5}', encoding="utf-8")
+    assert train.with_warmup(train.Settings(steps=900), tmp_path).warmup_steps == 5
+
+
+def test_a_second_run_into_the_same_folder_is_refused(train, data, tmp_path):
+    alone = train.Team(0, 1, torch.device("cpu"))
+    with train.only_run(tmp_path / "out", alone):
+        begun = subprocess.run(command(data, tmp_path / "out"), env=ENVIRONMENT, capture_output=True, text=True)
+        assert begun.returncode == 1 and "another run is writing into" in begun.stderr
+        with train.only_run(tmp_path / "out", train.Team(1, 2, torch.device("cpu"))):
+            pass        # the other processes of the same run do not ask
+    with train.only_run(tmp_path / "out", alone):
+        pass
 
 
 def test_every_row_once_in_each_pass_and_in_another_order(train):
@@ -502,7 +570,7 @@ def test_exported_it_is_measured_and_opened_by_transformers(train, data, uncut, 
 def test_only_a_run_can_be_exported_and_only_a_model_measured(train, data, tmp_path):
     with pytest.raises(SystemExit, match="checkpoint.pth is missing"):
         train.main(["export", str(tmp_path), str(tmp_path / "model")])
-    with pytest.raises(SystemExit, match="lacks config.json or model.safetensors; from a run, make such a folder"):
+    with pytest.raises(SystemExit, match="has no config.json.* From a run of train.py, make such a folder"):
         train.main(["measure", str(tmp_path), str(data)])
     with pytest.raises(SystemExit, match="no GPT-2 of size '125M'"):
         train.main(["measure", "125M", str(data)])
