@@ -51,7 +51,6 @@ class SimpleTokenizerV1:
     Args:
         vocab: dict from token (str) to id (int).
 
-    Source: taught in ch02_text_data, section 2.3.
     """
 
     def __init__(self, vocab):
@@ -64,7 +63,7 @@ class SimpleTokenizerV1:
 
     def decode(self, ids):
         """Ids to text; the original spacing is not restored. Raises ValueError for an unknown id."""
-        ids = [int(token_id) for token_id in ids]     # also from a tensor
+        ids = [int(token_id) for token_id in ids]     # whatever kind of whole numbers
         guards.known_ids(ids, self.int_to_str)
         text = " ".join(self.int_to_str[token_id] for token_id in ids)
         return re.sub(r'\s+([,.:;?!"()\'])', r"\1", text)
@@ -341,7 +340,7 @@ def future_mask(context_length):
 
 
 class CausalAttention(nn.Module):
-    """Single-head attention in which each position sees itself and those before it.
+    """Attention in which each position sees itself and those before it.
 
     Args:
         d_in, d_out: numbers per token, in and out.

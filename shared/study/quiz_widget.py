@@ -326,6 +326,10 @@ class Quiz:
         }
 
 
+# Two chapters of questions that have no chapter of their own: both stand in chapter 2.
+TITLES = {"ch01": "what a language model is", "appendix_a": "the PyTorch you need"}
+
+
 def quiz(place, part=None):
     """The questions of a section, as a widget.
 
@@ -337,6 +341,7 @@ def quiz(place, part=None):
         ValueError: if there are no questions there; names those that there are.
     """
     chosen = questions.select(place, part)
+    place = TITLES.get(place, place)
     title = f"Test yourself: {place}" if part is None else f"Test yourself: {place}, {part} questions"
     return Quiz(chosen, title)
 

@@ -52,6 +52,15 @@ def test_schedule_is_the_formula(appendix):
         assert appendix.lr_at_step(step, 135, 20, 1e-4, 1e-2, 1e-5) == pytest.approx(want, rel=1e-12)
 
 
+def test_schedule_with_the_defaults_of_the_loop(appendix):
+    """Figures that others have found too: 135 steps, a warmup of 10 from 3e-5, peaks of 1e-3 and 5e-4."""
+    want = {0: 3e-5, 1: 1.27e-4, 5: 5.15e-4, 9: 9.03e-4, 10: 1e-3, 11: 9.99842e-4, 72: 5.06777e-4, 73: 4.94223e-4,
+            134: 1.157745e-06}  # fmt: skip
+    for step, rate in want.items():
+        assert appendix.lr_at_step(step, 135, 10, 3e-5, 1e-3, 1e-6) == pytest.approx(rate, rel=1e-5)
+    assert appendix.lr_at_step(134, 135, 10, 3e-5, 5e-4, 1e-6) == pytest.approx(1.078795e-06, rel=1e-5)
+
+
 @pytest.mark.parametrize("arguments, message", [
     ((-1, 10, 2, 0, 1, 0), "steps cannot be negative"),
     ((0, 10, -2, 0, 1, 0), "10 and -2"),
