@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from shared import guards
 from shared.assets import fetch_gpt2, gpt2_vocabulary
-from shared.checkpoints import Progress, load_checkpoint, remaining_batches, restore_checkpoint, save_checkpoint
+from shared.checkpoints import remaining_batches
 from shared.gpt2_files import read_config, read_tensors
 from shared.texts import whole_characters
 

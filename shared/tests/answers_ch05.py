@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from shared import checkpoints
+
 
 def unigram_loss(train, held_out, size, raise_by=1, denominator=None, base=math.e, sign=-1, mean=True):
     counts = Counter(train)
@@ -98,13 +100,13 @@ def example_run(where):
     loader = ch05.create_dataloader_v1(text, 2, 16, 16, shuffle=True)
     cfg = ch05.GPT_CONFIG_124M | {"context_length": 16, "emb_dim": 16, "n_heads": 4, "n_layers": 2, "drop_rate": 0.0}
     model = ch05.GPTModel(cfg)
-    optimizer, progress, losses = torch.optim.AdamW(model.parameters(), lr=3e-3), ch05.Progress(), []
+    optimizer, progress, losses = torch.optim.AdamW(model.parameters(), lr=3e-3), checkpoints.Progress(), []
     for epochs in (30, 31):
         ch05.train_resumable(model, loader, optimizer, "cpu", epochs, progress)
         with ch05.eval_mode(model):
             losses.append(ch05.calc_loss_loader(loader, model, "cpu"))
         if epochs == 30:
-            ch05.save_checkpoint(Path(where) / "run.pth", model, optimizer, cfg, progress)
+            checkpoints.save_checkpoint(Path(where) / "run.pth", model, optimizer, cfg, progress)
     (Path(where) / "story.txt").write_text(text, encoding="utf-8")
     return Path(where) / "run.pth", Path(where) / "story.txt", *losses
 
@@ -113,16 +115,17 @@ RESUME = """
 import sys
 from pathlib import Path
 import tiktoken, torch
+from shared import checkpoints
 from shared.assets import use_offline_vocabulary
 from shared.carry import load_chapter
 
 use_offline_vocabulary()
 ch05 = load_chapter("ch05_pretraining")
-checkpoint = ch05.load_checkpoint(sys.argv[1])
+checkpoint = checkpoints.load_checkpoint(sys.argv[1])
 context = checkpoint["config"]["context_length"]
 model = ch05.GPTModel(checkpoint["config"])
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-ch05.restore_checkpoint(checkpoint, model, optimizer)
+checkpoints.restore_checkpoint(checkpoint, model, optimizer)
 loader = ch05.create_dataloader_v1(Path(sys.argv[2]).read_text(encoding="utf-8"), 2, context, context, shuffle=True)
 
 def loss():
@@ -199,7 +202,7 @@ CASES = {
         (program(), example_run),
         {
             "model not restored": (
-                program(("ch05.restore_checkpoint(checkpoint, model, optimizer)\n", "")),
+                program(("checkpoints.restore_checkpoint(checkpoint, model, optimizer)\n", "")),
                 example_run,
             ),
             "optimizer not restored": (program(("model, optimizer)\nloader", "model)\nloader")), example_run),

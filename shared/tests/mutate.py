@@ -262,8 +262,8 @@ SHARED = ("guards.py", "checkpoints.py", "token_files.py", "gpt2_files.py")
 ALSO = {"ch02": ("test_token_files.py",)}
 
 
-def put_in(chapter, copy, old, new):
-    """Replace ``old`` in the one carried cell or shared file that holds it, in a copy of the course."""
+def with_fault(chapter, old, new):
+    """The chapter's notebook and the shared files by name, ``old`` replaced in the one carried cell or file of it."""
     notebook = chapter_notebook(chapter)
     book = json.loads(notebook.read_text(encoding="utf-8"))
     carried = [cell for cell in book["cells"] if text_of(cell["source"]).startswith(MARKER)]
@@ -274,8 +274,12 @@ def put_in(chapter, copy, old, new):
         raise ValueError(f"{old!r} stands in {len(hit)} carried cells of {notebook.name} and in {files}; it must be one")
     if hit:
         hit[0]["source"] = text_of(hit[0]["source"]).replace(old, new)
-    for name in files:
-        texts[name] = texts[name].replace(old, new)
+    return book, texts | {name: texts[name].replace(old, new) for name in files}
+
+
+def put_in(chapter, copy, old, new):
+    """Write a fault into a copy of the course."""
+    book, texts = with_fault(chapter, old, new)
     chapter_notebook(chapter, copy).write_text(json.dumps(book), encoding="utf-8")
     for name, text in texts.items():
         (copy / "shared" / name).write_text(text, encoding="utf-8")

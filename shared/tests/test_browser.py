@@ -4,6 +4,7 @@ Needs Chromium; without it these tests are skipped by name.
 """
 
 import pytest
+from playwright.sync_api import expect
 
 from shared.study import questions
 from shared.tests.lab import (
@@ -179,6 +180,11 @@ def asked_questions():
     return [known[name] if name else next(q for q in known.values() if q["type"] == "open") for _, _, name in ASKED]
 
 
+def texts_of(options):
+    """The texts of options; ipywidgets writes them with hard spaces."""
+    return [text.replace("\xa0", " ") for text in options.all_text_contents()]
+
+
 class Hands:
     """Answers the questions of a quiz in the page. The base of the two ways of doing it."""
 
@@ -198,14 +204,16 @@ class Hands:
                  "code": lambda: list(question["terms"].values()),
                  "diagram": lambda: list(question["labels"].values())}[question["type"]]()  # fmt: skip
         boxes = self.quiz.locator("select")
-        assert boxes.count() == len(terms)
-        return [(boxes.nth(place), str(term).replace("`", "").replace("**", "")) for place, term in enumerate(terms)]
+        expect(boxes).to_have_count(len(terms))
+        terms = [str(term).replace("`", "").replace("**", "") for term in terms]
+        boxes.first.locator("option", has_text=terms[0]).first.wait_for(state="attached")  # not the question before
+        return [(boxes.nth(place), term) for place, term in enumerate(terms)]
 
     def answer_match(self, question, right):
         pairs = self.places(question)
         wrong = pairs[-1:] + pairs[:-1] if len(pairs) > 1 else pairs
         for (box, term), (_, other) in zip(pairs, wrong):
-            options = [option for option in box.locator("option").all_text_contents() if option != term]
+            options = [option for option in texts_of(box.locator("option")) if option != term]
             self.choose(box, term if right else other if other != term else options[-1])
 
     answer_code = answer_diagram = answer_match
@@ -220,11 +228,14 @@ class Hands:
     def answer_order(self, question, right):
         """Bring the steps into their order, or the first two of them into the wrong one."""
         wanted = [step.replace("`", "") for step in question["steps"]]
-        if not right:
-            wanted = wanted[::-1]
-        for place, step in enumerate(wanted):
-            now = self.quiz.locator("select option").all_text_contents()
-            self.lift(now.index(step), now.index(step) - place)
+        steps = self.quiz.locator("select option")
+        expect(steps).to_have_count(len(wanted))
+        now = texts_of(steps)
+        for place, step in enumerate(wanted if right else wanted[::-1]):
+            for at in range(now.index(step), place, -1):
+                self.lift(at)
+                now.insert(at - 1, now.pop(at))
+                expect(steps).to_have_text(now)
 
     def answer_open(self, question, right):
         if not self.quiz.locator("input[type=checkbox]").count():
@@ -250,10 +261,9 @@ class Mouse(Hands):
     def choose(self, box, term):
         box.select_option(label=term)
 
-    def lift(self, place, by):
+    def lift(self, place):
         self.quiz.locator("select option").nth(place).click()
-        for _ in range(by):
-            self.quiz.get_by_role("button", name="move up").click()
+        self.quiz.get_by_role("button", name="move up").click()
 
 
 class Keyboard(Hands):
@@ -267,6 +277,20 @@ class Keyboard(Hands):
                 return
             self.page.keyboard.press("Tab")
         raise AssertionError("40 times Tab did not lead there")
+
+    def steer(self, where, wanted):
+        """Arrows up and down until ``where()`` is the number wanted, and stays.
+
+        At most ten keys a second: a value that the kernel sends back late may set a control to where it was.
+        """
+        for _ in range(100):
+            at = where()
+            if at != wanted:
+                self.page.keyboard.press("ArrowDown" if at < wanted else "ArrowUp")
+            self.page.wait_for_timeout(100 if at != wanted else 500)
+            if at == wanted == where():
+                return
+        raise AssertionError(f"the arrows did not lead from {where()} to {wanted}")
 
     def press(self, name):
         self.go_to(self.quiz.get_by_role("button", name=name))
@@ -283,37 +307,27 @@ class Keyboard(Hands):
             self.go_to(group.nth(0) if not self.quiz.locator("input[type=radio]:checked").count()
                        else self.quiz.locator("input[type=radio]:checked"))  # fmt: skip
             self.page.keyboard.press("Space")
-            for _ in range(group.count()):
-                if group.nth(at).is_checked():
-                    return
-                self.page.keyboard.press("ArrowDown")
-            raise AssertionError("the arrows did not lead to the answer")
+            checked = "group => group.findIndex(button => button.checked)"
+            return self.steer(lambda: group.evaluate_all(checked), at)
         self.go_to(box.first)
         self.page.keyboard.press("Space")
 
     def write(self, field, text):
         self.go_to(field)
         self.page.keyboard.press("Control+a")
-        self.page.keyboard.type(text)
+        self.page.keyboard.type(text, delay=20)
+        self.page.wait_for_timeout(500)
 
     def choose(self, box, term):
         self.go_to(box)
-        self.page.keyboard.press("Home")
-        for _ in range(box.locator("option").count()):
-            if box.evaluate("box => box.selectedOptions[0].text") == term:
-                return
-            self.page.keyboard.press("ArrowDown")
-        raise AssertionError(f"the arrows did not lead to {term}")
+        wanted = texts_of(box.locator("option")).index(term)
+        self.steer(lambda: box.evaluate("box => box.selectedIndex"), wanted)
 
-    def lift(self, place, by):
+    def lift(self, place):
         steps = self.quiz.locator("select")
         self.go_to(steps)
-        self.page.keyboard.press("Home")
-        for _ in range(place):
-            self.page.keyboard.press("ArrowDown")
-        self.go_to(self.quiz.get_by_role("button", name="move up"))
-        for _ in range(by):
-            self.page.keyboard.press("Enter")
+        self.steer(lambda: steps.evaluate("list => list.selectedIndex"), place)
+        self.press("move up")
 
 
 SHOW_ALL_TYPES = """

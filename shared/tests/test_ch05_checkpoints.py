@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from shared import checkpoints
 from shared.checkpoints import random_state, without_masks
 from shared.course import ROOT
 from shared.tests.limits import HANGS
@@ -33,18 +34,18 @@ class Stop(Exception):
 
 def uncut_weights(ch05, epochs=3, **changes):
     model, optimizer, loader = new_run(ch05, 5, **changes)
-    ch05.train_resumable(model, loader, optimizer, "cpu", epochs, ch05.Progress())
+    ch05.train_resumable(model, loader, optimizer, "cpu", epochs, checkpoints.Progress())
     return model.state_dict()
 
 
 def cut_run(ch05, path, saved_at, cut_at, **changes):
     """Train, save after one step, and stop after a later one."""
     model, optimizer, loader = new_run(ch05, 5, **changes)
-    progress = ch05.Progress()
+    progress = checkpoints.Progress()
 
     def after_step():
         if progress.step == saved_at:
-            ch05.save_checkpoint(path, model, optimizer, CFG | changes, progress)
+            checkpoints.save_checkpoint(path, model, optimizer, CFG | changes, progress)
         if progress.step == cut_at:
             raise Stop
 
@@ -55,7 +56,7 @@ def cut_run(ch05, path, saved_at, cut_at, **changes):
 def resumed(ch05, path, epochs=3, **changes):
     model, optimizer, loader = new_run(ch05, 99, **changes)
     torch.rand(17)
-    progress = ch05.restore_checkpoint(ch05.load_checkpoint(path), model, optimizer)
+    progress = checkpoints.restore_checkpoint(checkpoints.load_checkpoint(path), model, optimizer)
     ch05.train_resumable(model, loader, optimizer, "cpu", epochs, progress)
     return model, progress
 
@@ -89,13 +90,13 @@ def test_the_optimizer_and_the_random_numbers_matter(ch05, tmp_path):
     cut_run(ch05, tmp_path / "run.pth", 7, 8)
     want = uncut_weights(ch05)
     for left_out in ("optimizer", "random_state", "shuffled_from"):
-        checkpoint = ch05.load_checkpoint(tmp_path / "run.pth")
+        checkpoint = checkpoints.load_checkpoint(tmp_path / "run.pth")
         model, optimizer, loader = new_run(ch05, 99)
         if left_out == "random_state":
             checkpoint["random_state"] = random_state()
         elif left_out == "shuffled_from":
             checkpoint["progress"]["shuffled_from"] = random_state()
-        progress = ch05.restore_checkpoint(checkpoint, model, None if left_out == "optimizer" else optimizer)
+        progress = checkpoints.restore_checkpoint(checkpoint, model, None if left_out == "optimizer" else optimizer)
         ch05.train_resumable(model, loader, optimizer, "cpu", 3, progress)
         assert not same_weights(want, model.state_dict())
 
@@ -104,7 +105,7 @@ def test_the_learning_rate_is_that_of_the_checkpoint(ch05, tmp_path):
     cut_run(ch05, tmp_path / "run.pth", 3, 4)
     model, _, _ = new_run(ch05, 1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.5)
-    ch05.restore_checkpoint(ch05.load_checkpoint(tmp_path / "run.pth"), model, optimizer)
+    checkpoints.restore_checkpoint(checkpoints.load_checkpoint(tmp_path / "run.pth"), model, optimizer)
     assert optimizer.param_groups[0]["lr"] == 1e-2
 
 
@@ -122,25 +123,25 @@ def test_a_file_cut_anywhere_is_refused(ch05, saved):
     for share in (0, 0.001, 0.2, 0.5, 0.9, 0.999):
         saved.write_bytes(whole[: int(share * len(whole))])
         with pytest.raises(ValueError, match="run.pth cannot be read as a checkpoint: it was cut short"):
-            ch05.load_checkpoint(saved)
+            checkpoints.load_checkpoint(saved)
 
 
 def test_other_kinds_of_files_are_refused(ch05, tmp_path):
     path = tmp_path / "other.pth"
     path.write_text("no checkpoint", encoding="utf-8")
     with pytest.raises(ValueError, match="another kind of file"):
-        ch05.load_checkpoint(path)
+        checkpoints.load_checkpoint(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.txt", "no checkpoint")
     with pytest.raises(ValueError, match="another kind of file"):
-        ch05.load_checkpoint(path)
+        checkpoints.load_checkpoint(path)
     with pytest.raises(FileNotFoundError):
-        ch05.load_checkpoint(tmp_path / "none.pth")
+        checkpoints.load_checkpoint(tmp_path / "none.pth")
     for content, missing in ((ch05.GPTModel(CFG).state_dict(), "model_state_dict"), ([1, 2], "model_state_dict"),
                              ({"model_state_dict": {}, "optimizer_state_dict": {}}, "optimizer_class")):  # fmt: skip
         torch.save(content, path)
         with pytest.raises(ValueError, match=f"it has no entry {missing}"):
-            ch05.load_checkpoint(path)
+            checkpoints.load_checkpoint(path)
 
 
 class Harmful:
@@ -152,7 +153,7 @@ def test_code_in_a_file_is_not_run(ch05, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"model_state_dict": Harmful()}, "bad.pth")
     with pytest.raises(ValueError, match="bad.pth cannot be read"):
-        ch05.load_checkpoint("bad.pth")
+        checkpoints.load_checkpoint("bad.pth")
     assert not (tmp_path / "harm").exists()
 
 
@@ -173,7 +174,7 @@ def test_another_model_is_refused_with_the_first_key(ch05, saved, changes, messa
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
     with pytest.raises(ValueError, match=message):
-        ch05.restore_checkpoint(ch05.load_checkpoint(saved), model, optimizer)
+        checkpoints.restore_checkpoint(checkpoints.load_checkpoint(saved), model, optimizer)
     assert same_weights(before, model.state_dict()) and torch.equal(state, torch.get_rng_state())
     assert not optimizer.state
 
@@ -190,15 +191,15 @@ def test_another_optimizer_is_refused_and_nothing_is_changed(ch05, saved):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for optimizer, message in other_optimizers(model):
         with pytest.raises(ValueError, match=message):
-            ch05.restore_checkpoint(ch05.load_checkpoint(saved), model, optimizer)
+            checkpoints.restore_checkpoint(checkpoints.load_checkpoint(saved), model, optimizer)
         assert same_weights(before, model.state_dict()) and not optimizer.state
 
 
 def test_a_checkpoint_can_be_restored_twice(ch05, saved):
-    checkpoint, runs = ch05.load_checkpoint(saved), []
+    checkpoint, runs = checkpoints.load_checkpoint(saved), []
     for _ in range(2):
         model, optimizer, loader = new_run(ch05, 99)
-        progress = ch05.restore_checkpoint(checkpoint, model, optimizer)
+        progress = checkpoints.restore_checkpoint(checkpoint, model, optimizer)
         ch05.train_resumable(model, loader, optimizer, "cpu", 2, progress)
         runs.append(model.state_dict())
     assert same_weights(*runs)
@@ -206,7 +207,7 @@ def test_a_checkpoint_can_be_restored_twice(ch05, saved):
 
 def test_another_loader_cannot_go_on_in_the_middle_of_a_pass(ch05, saved):
     model, optimizer, loader = new_run(ch05, 1)
-    progress = ch05.restore_checkpoint(ch05.load_checkpoint(saved), model, optimizer)
+    progress = checkpoints.restore_checkpoint(checkpoints.load_checkpoint(saved), model, optimizer)
     larger = torch.utils.data.DataLoader(loader.dataset, 5, shuffle=True)
     with pytest.raises(ValueError, match="had 5 batches in a pass, and this loader has 2"):
         ch05.train_resumable(model, larger, optimizer, "cpu", 3, progress)
@@ -220,18 +221,18 @@ def test_what_could_not_be_read_again_is_not_saved(ch05, saved, value):
     old = saved.read_bytes()
     model, optimizer, _ = new_run(ch05, 1)
     with pytest.raises(ValueError, match=f"config.extra is .*, a {type(value).__name__}, which a checkpoint cannot"):
-        ch05.save_checkpoint(saved, model, optimizer, CFG | {"extra": value}, ch05.Progress())
+        checkpoints.save_checkpoint(saved, model, optimizer, CFG | {"extra": value}, checkpoints.Progress())
     optimizer.param_groups[0]["lr"] = np.float64(1e-3)
     with pytest.raises(ValueError, match=r"optimizer_state_dict.param_groups.0.lr is"):
-        ch05.save_checkpoint(saved, model, optimizer, CFG, ch05.Progress())
+        checkpoints.save_checkpoint(saved, model, optimizer, CFG, checkpoints.Progress())
     assert saved.read_bytes() == old
 
 
 def test_masks_of_older_files_do_not_matter(ch05, saved):
-    checkpoint = ch05.load_checkpoint(saved)
+    checkpoint = checkpoints.load_checkpoint(saved)
     checkpoint["model_state_dict"]["trf_blocks.0.att.mask"] = torch.zeros(3, 3)
     model, optimizer, _ = new_run(ch05, 1)
-    assert ch05.restore_checkpoint(checkpoint, model, optimizer).step == 3
+    assert checkpoints.restore_checkpoint(checkpoint, model, optimizer).step == 3
     assert same_weights(without_masks(checkpoint["model_state_dict"]), model.state_dict())
 
 
@@ -245,7 +246,7 @@ def test_a_save_that_fails_leaves_the_old_file(ch05, saved, monkeypatch):
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="No space"):
-        ch05.save_checkpoint(saved, model, optimizer, CFG, ch05.Progress())
+        checkpoints.save_checkpoint(saved, model, optimizer, CFG, checkpoints.Progress())
     assert saved.read_bytes() == old and not saved.with_name("run.pth.part").exists()
 
 
@@ -258,6 +259,7 @@ KILLER = """
 import io, os, signal, sys
 sys.path.insert(0, {root!r})
 import torch
+from shared import checkpoints
 from shared.carry import load_chapter
 from shared.tests.test_ch05_checkpoints import CFG, PLACES, new_run
 ch05 = load_chapter("ch05_pretraining")
@@ -265,7 +267,7 @@ path, kills, epochs = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 
 torch.set_num_threads(1)     # no pool of threads, which a fork would not survive
 model, optimizer, loader = new_run(ch05, 5)
-ch05.train_resumable(model, loader, optimizer, "cpu", 1, ch05.Progress())     # all that is imported late is imported
+ch05.train_resumable(model, loader, optimizer, "cpu", 1, checkpoints.Progress())     # what is imported late is now
 save_whole, replace = torch.save, os.replace
 
 def child(place, times):
@@ -296,14 +298,14 @@ def child(place, times):
 
     torch.save, os.replace = save, rename
     model, optimizer, loader = new_run(ch05, 5)
-    progress = ch05.Progress()
+    progress = checkpoints.Progress()
     if os.path.exists(path):
-        progress = ch05.restore_checkpoint(ch05.load_checkpoint(path), model, optimizer)
+        progress = checkpoints.restore_checkpoint(checkpoints.load_checkpoint(path), model, optimizer)
 
     def after_step():
         if at("a step done, not saved"):
             die()
-        ch05.save_checkpoint(path, model, optimizer, CFG, progress)
+        checkpoints.save_checkpoint(path, model, optimizer, CFG, progress)
 
     ch05.train_resumable(model, loader, optimizer, "cpu", epochs, progress, after_step)
     return 0
@@ -320,7 +322,7 @@ for attempt in range(kills + 1):
     assert part == (place in ("half written", "written, not renamed")), place
     if part:
         os.remove(path + ".part")
-    step = ch05.load_checkpoint(path)["progress"]["step"] if os.path.exists(path) else 0
+    step = checkpoints.load_checkpoint(path)["progress"]["step"] if os.path.exists(path) else 0
     assert step >= last, (place, step, last)
     print(place, step - last)
     last = step
@@ -347,4 +349,4 @@ def test_killed_twenty_times_the_run_ends_as_if_nothing_had_happened(ch05, tmp_p
         want = uncut_weights(ch05, epochs)
     finally:
         torch.set_num_threads(threads)
-    assert same_weights(want, ch05.load_checkpoint(tmp_path / "run.pth")["model_state_dict"])
+    assert same_weights(want, checkpoints.load_checkpoint(tmp_path / "run.pth")["model_state_dict"])

@@ -171,4 +171,4 @@ def test_every_fault_of_the_mutation_table_still_fits_the_code(chapter):
     """Running them takes minutes (python3 -m shared.tests.mutate); that each can still be put in is quick to see."""
     assert len(FAULTS[chapter]) >= 10
     for _, old, new in FAULTS[chapter]:
-        with_fault(chapter_notebook(chapter), old, new)
+        with_fault(chapter, old, new)

@@ -221,5 +221,5 @@ def test_reading_in_chunks_keeps_every_character(tmp_path):
         assert "".join(token_files.read_chunks(tmp_path / "t.txt", n)) == text
     (tmp_path / "t.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())  # as some editors save it
     assert "".join(token_files.read_chunks(tmp_path / "t.txt")) == text
-    with pytest.raises(ValueError, match="n_characters is 0"):
+    with pytest.raises(ValueError, match="n_characters must be a whole number, 1 or more; it is 0"):
         list(token_files.read_chunks(tmp_path / "t.txt", 0))
