@@ -320,7 +320,7 @@ class Quiz:
         text = f"{right} of {of}. " if of > 1 else ""
         text += " ".join(as_html(remark) for remark in remarks)
         if right < of and asked.right_answer() and self.asked_twice(name):
-            text += f" <br>The answer: {as_html(asked.right_answer())}."
+            text += f" <br>The answer: {as_html(asked.right_answer().rstrip('.'))}."
         if right == of or self.question["type"] == "open" or self.asked_twice(name):
             text += f"<br>{as_html(self.question['explanation'])}"
         self.feedback.value = note(text, mark, colour)

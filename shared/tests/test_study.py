@@ -312,6 +312,7 @@ def test_the_answer_is_told_after_a_second_wrong_try_only():
     give(shown.asked[question["id"]], wrong[1])
     shown.check.click()
     assert "The answer:" in shown.feedback.value and quiz.as_html(right_answer(question)) in shown.feedback.value
+    assert right_answer(question).endswith(".") and ".." not in shown.feedback.value
 
 
 def test_open_questions_want_an_answer_before_they_show_one():
