@@ -12,21 +12,7 @@ import ipywidgets
 
 from shared.study import diagrams, progress, questions
 from shared.widgets.explorer import WIDGET_VIEW
-
-# JupyterLab takes the arrows, Enter and letters away from radio buttons and dropdowns in an output, for shortcuts of
-# its own (two times D deletes the cell). Elements with this attribute of Lumino keep their keys; elsewhere it means
-# nothing.
-OWN_KEYS = """
-const keepKeys = (tries) => {
-  const quiz = typeof element === "undefined" ? null : element.closest(".course-quiz");
-  if (!quiz && tries) return setTimeout(keepKeys, 100, tries - 1);  // the script runs before its place is in the page
-  const mark = () => quiz.querySelectorAll("input, select, textarea, button").forEach(
-    (control) => control.setAttribute("data-lm-suppress-shortcuts", "true"));
-  if (quiz) new MutationObserver(mark).observe(quiz, {childList: true, subtree: true});
-  if (quiz) mark();
-};
-keepKeys(50);
-"""
+from shared.widgets.keys import box_with_keys
 
 WIDE = {"width": "auto", "max_width": "760px"}
 NOTHING = "choose"  # what a dropdown shows before a choice
@@ -268,10 +254,7 @@ class Quiz:
         self.back.on_click(lambda button: self.go(-1))
         self.forth.on_click(lambda button: self.go(1))
         buttons = ipywidgets.HBox([self.check, self.back, self.forth])
-        script = {"output_type": "display_data", "data": {"application/javascript": OWN_KEYS}, "metadata": {}}
-        own_keys = ipywidgets.Output(outputs=[script])
-        self.view = ipywidgets.VBox([self.head, self.text, self.controls, buttons, self.feedback, own_keys])
-        self.view.add_class("course-quiz")
+        self.view = box_with_keys([self.head, self.text, self.controls, buttons, self.feedback])
         self.known = progress.load()["answers"]
         self.show()
 
@@ -393,7 +376,7 @@ class TestYourself:
         self.begin.on_click(self.start)
         self.place, self.score = ipywidgets.VBox([]), ipywidgets.HTML()
         self.quiz = None
-        self.view = ipywidgets.VBox([self.chapters, self.number, self.begin, self.place, self.score])
+        self.view = box_with_keys([self.chapters, self.number, self.begin, self.place, self.score])
         self.count()
 
     def start(self, button=None):

@@ -362,6 +362,25 @@ def test_each_type_is_answered_wrongly_and_rightly(empty_notebook, hands):
     hand.quiz.get_by_text("7 solved").wait_for()
 
 
+def test_arrows_and_letters_belong_to_a_dropdown_of_an_explorer(empty_notebook):
+    """JupyterLab's own shortcuts would keep the arrows from it, and "dd" would delete the cell."""
+    add_cell(empty_notebook, """
+import ipywidgets
+from shared.widgets.explorer import Explorer
+way = ipywidgets.Dropdown(options=["no way", "ddp", "fsdp"])
+Explorer({"way": way}, lambda way: f"<p>drawn for {way}</p>", lambda way: way)
+""")
+    picture = empty_notebook.locator(".jp-OutputArea-output", has_text="drawn for").last
+    box = picture.locator("select[data-lm-suppress-shortcuts]")
+    box.focus()
+    for key, way in (("ArrowDown", "ddp"), ("ArrowDown", "fsdp"), ("d", "ddp")):
+        empty_notebook.keyboard.press(key)
+        picture.get_by_text(f"drawn for {way}", exact=True).wait_for()
+    empty_notebook.keyboard.press("d")
+    empty_notebook.wait_for_timeout(500)
+    expect(box).to_have_count(1)
+
+
 def test_a_notebook_that_is_opened_again_knows_the_answers(empty_notebook, lab):
     asked = asked_questions()
     open_notebook(empty_notebook, lab, "shared/test_yourself.ipynb")

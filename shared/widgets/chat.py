@@ -5,6 +5,7 @@ from html import escape
 import ipywidgets
 
 from shared.widgets.explorer import WIDGET_VIEW
+from shared.widgets.keys import box_with_keys
 
 BUBBLE = "white-space: pre-wrap; padding: 6px 10px; margin: 4px 0; border-radius: 8px; max-width: 640px; color: #222222"
 
@@ -39,7 +40,7 @@ class ChatBox:
         self.clear.on_click(self.forget)
         buttons = ipywidgets.HBox([self.send, self.clear])
         choices = ipywidgets.HBox([self.temperature, self.top_k])
-        self.view = ipywidgets.VBox([self.model, self.instruction, self.given, choices, buttons, self.shown])
+        self.view = box_with_keys([self.model, self.instruction, self.given, choices, buttons, self.shown])
         self.ask()
 
     def ask(self, button=None):

@@ -3,6 +3,7 @@
 import ipywidgets
 
 from shared.widgets import svg
+from shared.widgets.keys import box_with_keys
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -19,7 +20,7 @@ class Explorer:
     def __init__(self, controls, draw, describe):
         self.controls, self.draw, self.describe = controls, draw, describe
         self.picture = ipywidgets.HTML()
-        self.view = ipywidgets.VBox([*controls.values(), self.picture])
+        self.view = box_with_keys([*controls.values(), self.picture])
         for control in controls.values():
             control.observe(self.redraw, names="value")
         self.redraw()
