@@ -252,6 +252,14 @@ def test_dropout_in_all_three_places(ch04):
         assert torch.equal(only.eval()(ids), only(ids))
 
 
+def test_a_block_drops_both_of_its_halves(ch04):
+    """With everything dropped in front of the additions, only the shortcuts are left."""
+    block = ch04.TransformerBlock(TINY).train()
+    block.drop_shortcut.p = 1.0
+    x = torch.randn(2, 4, TINY["emb_dim"])
+    assert torch.equal(block(x), x) and not torch.equal(block.eval()(x), x)
+
+
 @pytest.mark.parametrize(
     "name, size, counts",
     [
