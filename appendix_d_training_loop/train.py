@@ -63,7 +63,7 @@ from appendix_d_training_loop.previous_chapters import (  # noqa: E402
 from shared import gpt2_files  # noqa: E402
 from shared.carry import load_chapter  # noqa: E402
 from shared.checkpoints import Progress, load_checkpoint, restore_checkpoint, save_checkpoint  # noqa: E402
-from shared.course import print_any_character, write_file  # noqa: E402
+from shared.course import count_of, print_any_character, write_file  # noqa: E402
 from shared.token_files import read_chunks, write_token_file  # noqa: E402
 
 appendix = load_chapter("appendix_d_training_loop")  # schedule, clipping, weight decay and loss of the notebook
@@ -168,11 +168,6 @@ def prepare(texts, data, held_out):
                 facts["checksums"][name] = hashlib.file_digest(file, "sha256").hexdigest()
             print(f"{name}: {count_of(len(group), 'text')}, {facts['shards'][name]:,} tokens")
     write_file(data / "data.json", json.dumps(facts, indent=2).encode())
-
-
-def count_of(n, thing):
-    """A number with a noun: "1 text", "5 texts"."""
-    return f"{n} {thing}" + "s" * (n != 1)
 
 
 def texts_of(folder):

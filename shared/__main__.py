@@ -41,7 +41,7 @@ PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 Settings (environment variables):
   COURSE_SCALE    full (default): the real chapters; small: the same code, a minute or so a notebook
   COURSE_DATA     a folder with data and weights that you already have
-  COURSE_TEXT     a text file of your own, in the place of the story that chapters 2 and 5 learn from
+  COURSE_TEXT     your own text, which chapters 2 and 5 and appendix D read instead of the story
   COURSE_CACHE    where downloads are kept
   COURSE_OFFLINE  1: never download data or weights
   COURSE_VENV     the environment's folder, instead of .venv
@@ -160,7 +160,7 @@ def test_steps(python, options):
         return [tests]
     # The same on every machine: the samples instead of the user's data, Jupyter's own plots, stable hashes and texts.
     same = {**quiet, "COURSE_SCALE": os.environ.get("COURSE_SCALE") or "small", "COURSE_DATA": None,
-            "MPLBACKEND": None, "PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore"}
+            "COURSE_TEXT": None, "MPLBACKEND": None, "PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore"}
     nbval = ["-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=1800",
              "--nbval-sanitize-with=shared/tests/nbval.cfg"]
     found = [os.path.relpath(str(path), ROOT) for path in all_notebooks()]

@@ -44,6 +44,16 @@ def chapter_notebook(chapter, root=ROOT):
     return root / chapter / f"{stem}.ipynb"
 
 
+def short_name(number):
+    """The name of a chapter's files in shared/, from its number or letter: "6" -> "ch06", "E" -> "appendix_e"."""
+    return f"ch{int(number):02d}" if number.isdigit() else f"appendix_{number.lower()}"
+
+
+def count_of(n, one, many=None):
+    """A number with its noun: "1 text", "5 texts", "2 batches"."""
+    return f"{n} {one if n == 1 else many or one + 's'}"
+
+
 def notebooks(root=ROOT):
     """Paths of all notebooks: each chapter's own and its solutions, in reading order; test_yourself last."""
     paths = []

@@ -14,7 +14,8 @@ from shared import environment
 from shared.course import print_any_character
 
 INSTALL = "Run `python3 -m shared lab`, which installs what is missing."
-SETTINGS = ("COURSE_SCALE", "COURSE_DATA", "COURSE_CACHE", "COURSE_OFFLINE", "COURSE_VENV", "COURSE_ADDRESS")
+SETTINGS = ("COURSE_SCALE", "COURSE_DATA", "COURSE_TEXT", "COURSE_CACHE", "COURSE_OFFLINE", "COURSE_VENV",
+            "COURSE_PROGRESS", "COURSE_ADDRESS")
 
 
 class Problem(str):

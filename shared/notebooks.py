@@ -26,7 +26,7 @@ LARGEST_FILE = 600  # KB
 # The same settings as in the tests: what a cell prints must not depend on who runs it. (PYTHONOPTIMIZE, unless
 # it is empty, would take away the assertions.)
 QUIET = {"PYTHONHASHSEED": "0", "PYTHONOPTIMIZE": "", "PYTHONWARNINGS": "ignore", "TQDM_DISABLE": "1",
-         "COURSE_PROGRESS": "off"}
+         "COURSE_PROGRESS": "off", "COURSE_TEXT": ""}
 
 _KERNEL = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from shared.course import short_name
+
 _CHECKS = {}
 
 
@@ -55,7 +57,7 @@ def known_exercises(chapter_module):
 
 def _find(name):
     chapter = name.split(".")[0]
-    module = f"ch{int(chapter):02d}" if chapter.isdigit() else f"appendix_{chapter.lower()}"
+    module = short_name(chapter)
     try:
         known = known_exercises(module)
     except ModuleNotFoundError as error:

@@ -55,7 +55,7 @@ def main(argv):
     try:
         counts = write_package(Path(argv[0]))
     except OSError as error:
-        print(f"{argv[0]} cannot be written ({error.strerror})")
+        print(f"{argv[0]} cannot be written ({error.strerror}); name a file in a folder of yours")
         return 1
     print(f"{argv[0]}: {sum(counts.values())} cards in {len(counts)} decks; open it with Anki")
     return 0

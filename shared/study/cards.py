@@ -6,8 +6,6 @@ fallen to 0.9.
 """
 
 import functools
-import hashlib
-import json
 import zlib
 from datetime import UTC, datetime
 from html import escape
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from shared.course import count_of
 from shared.study import progress
 
 FILE = Path(__file__).parent / "cards.yaml"
@@ -45,11 +44,6 @@ def revision():
     return int(datetime.fromisoformat(_file()["revision"]).timestamp())
 
 
-def content_sum():
-    """A checksum of the cards and their revision's date; a test notices cards that changed without a new revision."""
-    return hashlib.sha256(json.dumps(_file()["cards"], sort_keys=True).encode()).hexdigest()[:16]
-
-
 def number_of(card_id):
     """A number for a card, the same on every machine; FSRS would take the time, and a millisecond for each."""
     return zlib.crc32(card_id.encode())
@@ -59,9 +53,9 @@ def due(cards, now=None, new=5):
     """Cards to be asked now: those whose day has come, the longest overdue first, then up to ``new`` unseen ones."""
     now = now or datetime.now(UTC)
     known = progress.load()["cards"]
-    seen = [(known[card["id"]]["due"], card) for card in cards if "due" in known.get(card["id"], {})]
-    ripe = sorted((pair for pair in seen if datetime.fromisoformat(pair[0]) <= now), key=lambda pair: pair[0])
-    unseen = [card for card in cards if "due" not in known.get(card["id"], {})]
+    seen = [(datetime.fromisoformat(known[card["id"]]["due"]), card) for card in cards if card["id"] in known]
+    ripe = sorted((pair for pair in seen if pair[0] <= now), key=lambda pair: pair[0])
+    unseen = [card for card in cards if card["id"] not in known]
     return [card for _, card in ripe] + unseen[:new]
 
 
@@ -95,6 +89,8 @@ class Cards:
     def __init__(self, cards, title):
         import ipywidgets
 
+        from shared.widgets.keys import box_with_keys
+
         self.cards, self.title = cards, title
         self.stack = due(cards)
         self.head, self.face = ipywidgets.HTML(), ipywidgets.HTML()
@@ -104,18 +100,28 @@ class Cards:
         for button in self.grades:
             button.on_click(self.grade)
         self.buttons = ipywidgets.HBox([self.turn])
-        self.view = ipywidgets.VBox([self.head, self.face, self.buttons])
+        self.view = box_with_keys([self.head, self.face, self.buttons])
         self.show_front()
 
     def show_front(self):
         """Show the front of the first card of the stack, or that nothing is due."""
         self.head.value = f"<b>{escape(self.title)}</b> &middot; {len(self.stack)} to do"
         if not self.stack:
-            self.face.value = "Nothing more is due now. Come back tomorrow."
+            self.face.value = self.outlook()
             self.buttons.children = []
             return
         self.face.value = self.as_html(self.stack[0]["front"])
         self.buttons.children = [self.turn]
+
+    def outlook(self):
+        """What comes next when nothing is due: the next card that was seen, and the new ones."""
+        known = progress.load()["cards"]
+        dates = [datetime.fromisoformat(known[card["id"]]["due"]) for card in self.cards if card["id"] in known]
+        text = "Nothing more is due now."
+        if dates:
+            text += f" The next card comes on {min(dates).astimezone():%d %B at %H:%M}."
+        n_new = len(self.cards) - len(dates)
+        return text + (f" Run the cell again for new cards; {n_new} are left." if n_new else "")
 
     @staticmethod
     def as_html(text):
@@ -138,14 +144,13 @@ class Cards:
         self.show_front()
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        from shared.widgets.explorer import WIDGET_VIEW
+        from shared.widgets.explorer import view_bundle
 
         lines = [f"- {card['front']} <details><summary>Answer</summary>{card['back']}</details>" for card in self.cards]
-        return {
-            WIDGET_VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id},
+        return view_bundle(self.view, {
             "text/markdown": "\n".join([f"**{self.title}**", "", *lines]),
-            "text/plain": f"{self.title}: {len(self.cards)} cards",
-        }
+            "text/plain": f"{self.title}: {count_of(len(self.cards), 'card')}",
+        })  # fmt: skip
 
 
 def flashcards(chapter=None):

@@ -10,7 +10,6 @@ The file is ``progress.json`` in the folder ``COURSE_PROGRESS``, or in the user'
 
 import json
 import os
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from shared.course import ROOT, write_file
 
 VERSION = 1
 KINDS = ("answers", "exercises", "cards")
+REMEDY = "set COURSE_PROGRESS to a folder of yours, or to off"
 _told = set()
 
 
@@ -26,11 +26,14 @@ def folder():
     chosen = os.environ.get("COURSE_PROGRESS", "").strip()
     if chosen.lower() == "off":
         return None
-    if chosen:
-        return ROOT / Path(chosen).expanduser()  # a relative one counts from the course's
     import platformdirs
 
-    return Path(platformdirs.user_data_dir("llm-course", appauthor=False))
+    try:
+        # A relative one counts from the course's folder.
+        return ROOT / Path(chosen or platformdirs.user_data_dir("llm-course", appauthor=False)).expanduser()
+    except RuntimeError as error:  # "~someone" whom the system does not know, or nobody's home at all
+        _tell(f"your progress is not kept ({error}); {REMEDY}")
+        return None
 
 
 def path():
@@ -66,28 +69,29 @@ def _valid(data):
 
 
 def _read(file):
+    """What the file holds; nothing, if there is none or it had to be set aside. OSError if it cannot be known."""
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
-    except OSError as error:
-        _tell(f"your progress in {file} cannot be read ({error.strerror}); it goes on without")
         return {}
     except ValueError:
         data = None
     if _valid(data):
         return data
     aside = file.with_name(f"{file.name}.damaged-{datetime.now():%Y%m%d-%H%M%S}")
-    with suppress(OSError):
-        os.replace(file, aside)
+    os.replace(file, aside)
     _tell(f"your progress in {file} was damaged; it was set aside as {aside.name}, and a new file begins")
     return {}
 
 
 def load():
     """All that is kept: {"answers": {...}, "exercises": {...}, "cards": {...}}, each name -> a dictionary."""
-    file = path()
-    data = {} if file is None else _read(file)
+    file, data = path(), {}
+    if file is not None:
+        try:
+            data = _read(file)
+        except OSError as error:
+            _tell(f"your progress in {file} cannot be read ({error.strerror}); {REMEDY}")
     return {kind: dict(data.get(kind, {})) for kind in KINDS}
 
 
@@ -117,8 +121,8 @@ def update(kind, name, change):
             data = {"version": VERSION, **data}
             data[kind] = {**data.get(kind, {}), name: new}
             write_file(file, json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
-    except (OSError, Timeout, ValueError) as error:
-        _tell(f"your progress could not be written to {file} ({getattr(error, 'strerror', None) or error})")
+    except (OSError, Timeout, ValueError) as error:  # of a file that cannot be read, too: it is not written over
+        _tell(f"your progress could not be kept in {file} ({getattr(error, 'strerror', None) or error}); {REMEDY}")
     return change({}) if new is None else new
 
 

@@ -31,6 +31,8 @@ from pathlib import Path
 
 import yaml
 
+from shared import course
+
 FOLDER = Path(__file__).parent / "questions"
 TYPES = ("choice", "blank", "match", "code", "diagram", "order", "open")
 NEEDED = {
@@ -171,21 +173,14 @@ def chapters():
     return sorted(names, key=lambda name: (name.startswith("appendix"), name))
 
 
-def chapter_of(place):
-    """The chapter of a section: "5.2" -> "ch05", "D.3" -> "appendix_d"; a chapter's own name stays as it is."""
-    number = place.split(".")[0]
-    if number.isdigit():
-        return f"ch{int(number):02d}"
-    return f"appendix_{number.lower()}" if len(number) == 1 else place
-
-
 def select(place, part=None):
     """Questions of a section ("5.2"), of a whole chapter ("ch05"), or of a part of one ("ch05", "quick").
 
     Raises ValueError if there are none; names the sections that have some.
     """
-    questions = chapter_questions(chapter_of(place))
-    section = part or (None if place == chapter_of(place) else place)
+    chapter = course.short_name(place.split(".")[0]) if "." in place else place
+    questions = chapter_questions(chapter)
+    section = part or (None if place == chapter else place)
     chosen = [question for question in questions if section in (None, question["section"])]
     if not chosen:
         sections = dict.fromkeys(question["section"] for question in questions)
@@ -268,6 +263,10 @@ def as_markdown(question, number):
     elif kind in ("code", "diagram"):
         if kind == "code":
             lines += ["", "```python", question["listing"].rstrip("\n"), "```"]
+        else:
+            from shared.study.diagrams import DRAWINGS
+
+            lines += ["", f"The drawing: {DRAWINGS[question['drawing']][1]}"]
         lines += ["", "To choose from: " + "; ".join(f"`{term}`" for term in bank(question))]
         right = question["terms" if kind == "code" else "labels"]
         answer = "; ".join(f"{place}: `{term}`" for place, term in right.items())

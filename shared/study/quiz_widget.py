@@ -10,11 +10,11 @@ from html import escape
 
 import ipywidgets
 
+from shared.course import count_of
 from shared.study import diagrams, progress, questions
-from shared.widgets.explorer import WIDGET_VIEW
+from shared.widgets.explorer import view_bundle
 from shared.widgets.keys import box_with_keys
 
-WIDE = {"width": "auto", "max_width": "760px"}
 NOTHING = "choose"  # what a dropdown shows before a choice
 
 
@@ -278,8 +278,8 @@ class Quiz:
         self.controls.children = self.asked[name].controls
         before = self.known.get(name)
         self.feedback.value = "" if before is None else note(
-            f"{before['right']} of {before['of']} right, after {before['tries']} "
-            f"{'try' if before['tries'] == 1 else 'tries'}.", "You answered this before:", "#6b6f76")  # fmt: skip
+            f"{before['right']} of {before['of']} right, after {count_of(before['tries'], 'try', 'tries')}.",
+            "You answered this before:", "#6b6f76")  # fmt: skip
         self.back.disabled, self.forth.disabled = self.place == 0, self.place == len(self.chosen) - 1
         self.count()
 
@@ -320,11 +320,10 @@ class Quiz:
         return "\n\n".join([f"**{self.title}**", *parts])
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        return {
-            WIDGET_VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id},
+        return view_bundle(self.view, {
             "text/markdown": self.as_markdown(),
-            "text/plain": f"{self.title}: {len(self.chosen)} questions",
-        }
+            "text/plain": f"{self.title}: {count_of(len(self.chosen), 'question')}",
+        })  # fmt: skip
 
 
 # Two chapters of questions that have no chapter of their own: both stand in chapter 2.
@@ -399,10 +398,9 @@ class TestYourself:
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         names = ", ".join(questions.chapters())
-        return {
-            WIDGET_VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id},
+        return view_bundle(self.view, {
             "text/plain": f"Mixed questions, from {names}",
-        }
+        })  # fmt: skip
 
 
 def test_yourself():

@@ -30,7 +30,7 @@ def rows():
     return found
 
 
-def as_text(with_exercises=True):
+def as_text():
     """The report as lines of text."""
     data = progress.load()
     if progress.path() is None:
@@ -39,19 +39,17 @@ def as_text(with_exercises=True):
     lines += ["questions"]
     answered = [f"   {chapter:10} {section:6} {solved:3} of {of}" for chapter, section, solved, of in rows()]
     lines += answered or ["   none"]
-    if with_exercises:
-        lines += ["exercises"]
-        for chapter, names in exercises_by_chapter().items():
-            solved = [name for name in names if data["exercises"].get(name, {}).get("solved")]
-            if solved:
-                lines.append(f"   {chapter:10} {len(solved):2} of {len(names):2}: {', '.join(solved)}")
-        if lines[-1] == "exercises":
-            lines.append("   none")
-    known = len(data["cards"])
-    seen = {card["id"] for card in cards.all_cards()} & set(data["cards"])
-    today = sum(datetime.fromisoformat(data["cards"][name]["due"]).date() <= datetime.now().astimezone().date()
-                for name in seen if "due" in data["cards"][name])  # fmt: skip
-    lines += ["cards", f"   {known} begun of {len(cards.all_cards())}, {today} due today"]
+    lines += ["exercises"]
+    for chapter, names in exercises_by_chapter().items():
+        solved = [name for name in names if data["exercises"].get(name, {}).get("solved")]
+        if solved:
+            lines.append(f"   {chapter:10} {len(solved):2} of {len(names):2}: {', '.join(solved)}")
+    if lines[-1] == "exercises":
+        lines.append("   none")
+    begun = [data["cards"][card["id"]] for card in cards.all_cards() if card["id"] in data["cards"]]
+    # Days are the learner's, and what is kept is in UTC.
+    today = sum(datetime.fromisoformat(card["due"]).astimezone().date() <= datetime.now().date() for card in begun)
+    lines += ["cards", f"   {len(begun)} begun of {len(cards.all_cards())}, {today} due today"]
     return "\n".join(lines)
 
 

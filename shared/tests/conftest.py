@@ -10,7 +10,7 @@ import pytest
 # cache of the person who runs it, and no result may depend on that person's settings.
 os.environ["COURSE_OFFLINE"] = os.environ["TQDM_DISABLE"] = "1"
 os.environ["COURSE_PROGRESS"] = "off"
-for name in ("COURSE_SCALE", "COURSE_VENV", "PYTHONOPTIMIZE"):
+for name in ("COURSE_SCALE", "COURSE_TEXT", "COURSE_VENV", "PYTHONOPTIMIZE"):
     os.environ.pop(name, None)
 
 # A shell lets what it starts in the background ignore Ctrl-C, and so would every program that a test starts.

@@ -44,7 +44,7 @@ def status(url, token=None):
 def jupyter_lab(home):
     """JupyterLab, started by the course's own command with settings in the folder ``home``: (address, token)."""
     folders = {name: str(home / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
-    env = {k: v for k, v in os.environ.items() if k != "COURSE_DATA"}
+    env = {k: v for k, v in os.environ.items() if k not in ("COURSE_DATA", "COURSE_TEXT")}
     env |= {**folders, "COURSE_OFFLINE": "1", "COURSE_SCALE": "small", "COURSE_PROGRESS": str(home / "progress")}
     # No question about news; all cells are in the page, as in the environment that the launcher makes; and what is run
     # here must not be saved into the course's notebooks.

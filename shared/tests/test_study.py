@@ -1,17 +1,20 @@
 """Questions, quizzes, cards and progress: their form, what answers give, and what is kept."""
 
+import hashlib
 import json
 import multiprocessing
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import yaml
 
-from shared.course import ROOT
+from shared.course import ROOT, short_name
 from shared.study import anki, cards, diagrams, progress, questions
 from shared.study import quiz as make_quiz
 from shared.study import quiz_widget as quiz
@@ -63,7 +66,7 @@ def test_all_questions_of_the_inventories_are_there():
 def test_sections_belong_to_their_chapter(chapter):
     for question in questions.chapter_questions(chapter):
         if question["section"] != "quick":
-            assert questions.chapter_of(question["section"]) == chapter
+            assert short_name(question["section"].split(".")[0]) == chapter
 
 
 def test_every_option_has_its_reason_and_the_length_gives_nothing_away():
@@ -246,6 +249,8 @@ def test_a_question_can_be_read_without_widgets(question):
     text = questions.as_markdown(question, 1)
     before, _, after = text.partition("<details>")
     assert question["text"] in before and question["explanation"] in after and after.rstrip().endswith("</details>")
+    if question["type"] == "diagram":
+        assert f"The drawing: {diagrams.DRAWINGS[question['drawing']][1]}" in before
     if question["type"] == "choice":
         letter = re.search(r"([A-F])\) ", after)[1]
         assert f"- {letter}) {right_answer(question)}" in before
@@ -444,7 +449,39 @@ def test_a_folder_that_cannot_be_made_is_told_once(tmp_path, monkeypatch, capsys
     monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "file" / "below"))
     for _ in range(2):
         assert progress.record_answer("q", 1, 1)["best"] == 1
-    assert capsys.readouterr().out.count("could not be written") == 1
+    assert capsys.readouterr().out.count("could not be kept") == 1
+
+
+def test_a_file_that_cannot_be_read_is_not_written_over(own_progress, monkeypatch, capsys):
+    for name in ("a", "b"):
+        progress.record_answer(name, 1, 1)
+
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", denied)
+        assert progress.load()["answers"] == {} and progress.record_answer("c", 1, 1)["best"] == 1
+    assert list(progress.load()["answers"]) == ["a", "b"]
+    assert capsys.readouterr().out.count("Permission denied); set COURSE_PROGRESS to a folder of yours, or to off") == 2
+
+
+def test_a_damaged_file_that_cannot_be_set_aside_stays(own_progress, monkeypatch, capsys):
+    own_progress.parent.mkdir()
+    own_progress.write_text("{", encoding="utf-8")
+
+    def denied(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(progress.os, "replace", denied)
+    assert progress.record_answer("q", 1, 1)["best"] == 1
+    assert own_progress.read_text(encoding="utf-8") == "{" and "set aside" not in capsys.readouterr().out
+
+
+def test_a_home_that_nobody_knows_stops_nothing(monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_PROGRESS", "~nobody-of-this-name/x")
+    assert progress.path() is None and progress.record_answer("q", 1, 1)["best"] == 1
+    assert "your progress is not kept" in capsys.readouterr().out
 
 
 def test_nothing_is_kept_if_that_is_wanted(monkeypatch):
@@ -491,6 +528,11 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SUM_OF_REVISION = {"2026-11-29T12:00:00+00:00": "0d78b0038e093949"}
 
 
+def content_sum():
+    """A checksum of the cards, which are told to Anki as changed by a later revision only."""
+    return hashlib.sha256(json.dumps(cards.all_cards(), sort_keys=True).encode()).hexdigest()[:16]
+
+
 def test_cards_are_complete_and_their_revision_fits():
     every = cards.all_cards()
     assert len({card["id"] for card in every}) == len(every)
@@ -500,7 +542,7 @@ def test_cards_are_complete_and_their_revision_fits():
     assert {card["chapter"] for card in every} == set(CHAPTERS) == set(anki.TITLES)
     assert len({cards.number_of(card["id"]) for card in every}) == len(every)
     revision = yaml.safe_load(cards.FILE.read_text(encoding="utf-8"))["revision"]
-    assert SUM_OF_REVISION == {revision: cards.content_sum()}, "the cards changed: raise their revision, and this sum"
+    assert SUM_OF_REVISION == {revision: content_sum()}, "the cards changed: raise their revision, and this sum"
 
 
 def test_a_card_comes_again_later_and_later():
@@ -544,7 +586,9 @@ def test_a_stack_of_cards():
     for _ in range(5):
         stack.turn.click()
         stack.grades[3].click()
-    assert "Nothing more is due" in stack.face.value and stack.buttons.children == ()
+    left = len(cards.cards_of("ch03")) - 5
+    assert "Nothing more is due now. The next card comes on " in stack.face.value
+    assert f"{left} are left" in stack.face.value and stack.buttons.children == ()
     assert len(progress.load()["cards"]) == 5
     assert stack._repr_mimebundle_()["text/markdown"].count("<details>") == len(cards.cards_of("ch03"))
 
@@ -594,3 +638,21 @@ def test_a_stub_is_no_progress():
 
     check("2.1", stub)
     assert progress.load()["exercises"] == {}
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system takes its time zone from elsewhere")
+@pytest.mark.parametrize("zone", ["JST-9", "PST8"])
+def test_today_is_the_learners_day(monkeypatch, zone):
+    from shared.study import report
+
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        for name, due in (("ch02-token", midnight - timedelta(minutes=1)), ("ch02-bpe", midnight)):
+            kept = {"due": due.astimezone(UTC).isoformat()}
+            progress.update("cards", name, lambda known, kept=kept: kept)
+        assert "1 due today" in report.as_text()
+    finally:
+        monkeypatch.undo()
+        time.tzset()

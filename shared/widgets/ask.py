@@ -4,7 +4,7 @@ from html import escape
 
 import ipywidgets
 
-from shared.widgets.explorer import WIDGET_VIEW
+from shared.widgets.explorer import view_bundle
 
 STYLE = "white-space: pre-wrap; padding: 4px 8px; margin: 4px 0; border-left: 4px solid"
 
@@ -40,10 +40,9 @@ class AskBox:
         self.answers.value = as_html(self.turns)
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        return {
-            WIDGET_VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id},
+        return view_bundle(self.view, {
             "text/plain": "\n".join(f"{prompt} ->{answer}" for prompt, answer in self.turns),
-        }
+        })  # fmt: skip
 
 
 def ask_box(answer, prompt):

@@ -4,7 +4,7 @@ from html import escape
 
 import ipywidgets
 
-from shared.widgets.explorer import WIDGET_VIEW
+from shared.widgets.explorer import view_bundle
 from shared.widgets.keys import box_with_keys
 
 BUBBLE = "white-space: pre-wrap; padding: 6px 10px; margin: 4px 0; border-radius: 8px; max-width: 640px; color: #222222"
@@ -62,11 +62,10 @@ class ChatBox:
         self.shown.value = ""
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        return {
-            WIDGET_VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id},
+        return view_bundle(self.view, {
             "text/html": as_html(self.turns),
             "text/plain": "\n".join(f"you: {task}\n{who}: {answer}" for task, who, answer in self.turns),
-        }
+        })  # fmt: skip
 
 
 def chat_box(answers, instruction, given=""):

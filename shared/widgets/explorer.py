@@ -8,6 +8,18 @@ from shared.widgets.keys import box_with_keys
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
+def view_bundle(view, texts):
+    """What ``_repr_mimebundle_`` returns for an object that is shown as a widget.
+
+    Written out by hand, because the widget's own method has another name in ipywidgets 7 (Colab) than in 8.
+
+    Args:
+        view: the widget.
+        texts: MIME type -> text for a front end without widgets, which takes the best entry that it knows.
+    """
+    return {WIDGET_VIEW: {"version_major": 2, "version_minor": 0, "model_id": view.model_id}, **texts}
+
+
 class Explorer:
     """Shows ``draw(**values)`` below controls and draws it again whenever one of them moves.
 
@@ -38,8 +50,7 @@ class Explorer:
         # A front end without widgets takes the next best entry: the image.
         values = self.values()
         words = self.describe(**values)
-        return {
-            WIDGET_VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id},
+        return view_bundle(self.view, {
             "text/html": svg.as_image(self.draw(**values), words),
             "text/plain": words,
-        }
+        })  # fmt: skip

@@ -2,6 +2,7 @@
 
 import ipywidgets
 
+from shared.course import count_of
 from shared.widgets import svg
 from shared.widgets.explorer import Explorer
 
@@ -19,26 +20,22 @@ def batch_rows(n_tokens, max_length, stride, batch_size, batch):
     return row_starts(n_tokens, max_length, stride)[batch * batch_size : (batch + 1) * batch_size]
 
 
-def _count(n, one, many=None):
-    return f"{n} {one if n == 1 else many or one + 's'}"
-
-
 def describe_windows(n_tokens, max_length, stride, batch_size, batch):
     """What the settings mean, in one line of numbers."""
     n_rows = len(row_starts(n_tokens, max_length, stride))
     full = n_rows // batch_size
     over = n_rows % batch_size
-    left = f" and {_count(over, 'row')} left over" if over else ""
+    left = f" and {count_of(over, 'row')} left over" if over else ""
     if stride < max_length:
-        between = f"neighbouring rows share {_count(max_length - stride, 'token')}"
+        between = f"neighbouring rows share {count_of(max_length - stride, 'token')}"
     elif stride == max_length:
         between = "no token is an input twice"
     else:
         gap = stride - max_length
-        between = f"between two rows {_count(gap, 'token')} {'is' if gap == 1 else 'are'} never an input"
+        between = f"between two rows {count_of(gap, 'token')} {'is' if gap == 1 else 'are'} never an input"
     if not n_rows:
         return f"{n_tokens} tokens: no row, the text is too short for max_length {max_length}"
-    rows, batches = _count(n_rows, "row"), _count(full, "full batch", "full batches")
+    rows, batches = count_of(n_rows, "row"), count_of(full, "full batch", "full batches")
     return f"{n_tokens} tokens: {rows}, {batches}{left}; {between}"
 
 
