@@ -17,23 +17,22 @@ texts.
 
 import argparse
 import contextlib
-import copy
 import csv
 import dataclasses
+import errno
 import functools
 import hashlib
 import io
 import json
 import math
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import time
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,7 +59,7 @@ from appendix_d_training_loop.previous_chapters import (  # noqa: E402
     text_to_token_ids,
     token_ids_to_text,
 )
-from shared import gpt2_files  # noqa: E402
+from shared import gpt2_files, guards  # noqa: E402
 from shared.carry import load_chapter  # noqa: E402
 from shared.checkpoints import Progress, load_checkpoint, restore_checkpoint, save_checkpoint  # noqa: E402
 from shared.course import count_of, print_any_character, write_file  # noqa: E402
@@ -122,9 +121,11 @@ class Refused(SystemExit):
 def read_json(path):
     """The dict in a JSON file; Refused if it is none."""
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        facts = guards.json_of(path)
+    except OSError as error:
         raise Refused(f"{path} cannot be read ({error})") from error
+    except ValueError as error:
+        raise Refused(str(error)) from error
     if not isinstance(facts, dict):
         raise Refused(f"{path} should hold names and values, and holds a {type(facts).__name__}")
     return facts
@@ -157,12 +158,15 @@ def prepare(texts, data, held_out):
         chosen = {files[math.floor((number + 0.5) * len(files) / held_out)] for number in range(int(held_out))}
     share = held_out if held_out < 1 else 0
     data.mkdir(parents=True, exist_ok=True)
-    facts = {"vocab_size": VOCAB_SIZE, "shards": {}, "checksums": {}, "held_out": sorted(path.name for path in chosen)}
+    facts = {"vocab_size": VOCAB_SIZE, "shards": {}, "checksums": {}, "held_out": sorted(path.name for path in chosen),
+             "held_out_share": share}
+    borders = {path: math.floor((1 - share) * sum(map(len, read_chunks(path)))) for path in files} if share else {}
     parts = {"train": [path for path in files if path not in chosen], "held_out": files if share else sorted(chosen)}
     for part, paths in parts.items():
         for number, group in enumerate(groups_of(paths)):
             name = f"{part}_{number:03d}.bin"
-            pieces = (piece for path in group for piece in (*part_of_text(path, part, share), END_OF_TEXT))
+            pieces = (piece for path in group for piece in chain(part_of_text(path, part, borders.get(path)),
+                                                                 [END_OF_TEXT]))  # fmt: skip
             facts["shards"][name] = write_token_file(pieces, data / name, tokenizer)
             with open(data / name, "rb") as file:
                 facts["checksums"][name] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -196,12 +200,12 @@ def groups_of(paths):
         yield group
 
 
-def part_of_text(path, part, share):
-    """The text of a file in chunks: all of it, or with a share held out its beginning ("train") or its end."""
-    if not share:
+def part_of_text(path, part, border):
+    """The text of a file in chunks: all of it, or with a border its beginning up to there ("train") or the rest."""
+    if border is None:
         yield from read_chunks(path)
         return
-    place, border = 0, math.floor((1 - share) * sum(len(chunk) for chunk in read_chunks(path)))
+    place = 0
     for chunk in read_chunks(path):
         cut = min(max(border - place, 0), len(chunk))
         place += len(chunk)
@@ -370,25 +374,29 @@ def with_warmup(settings, out):
     """The settings with a warmup that fits the run, if none was asked for: that of the run in OUT, or a new one."""
     if settings.warmup_steps is not None:
         return settings
-    begun = (out / "checkpoint.pth").exists() and read_json(out / "settings.json").get("warmup_steps")
-    return dataclasses.replace(settings, warmup_steps=begun or min(LONGEST_WARMUP, settings.steps // 10))
+    begun = read_json(out / "settings.json").get("warmup_steps") if (out / "checkpoint.pth").exists() else None
+    fitting = min(LONGEST_WARMUP, settings.steps // 10)
+    return dataclasses.replace(settings, warmup_steps=fitting if begun is None else begun)
 
 
 @contextlib.contextmanager
 def only_run(out, crew):
-    """Refuse to begin while another run writes into OUT. The lock ends with the process, however it ends."""
+    """Refuse to begin while another run writes into OUT. The system ends the lock with the process that has it.
+
+    On a file system without locks nothing is refused.
+    """
     if crew.rank:
         yield
         return
     out.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(out / "run.lock")
+    lock = filelock.FileLock(out / "run.lock", fallback_to_soft=False)
     try:
         lock.acquire(timeout=2)
     except filelock.Timeout as error:
         raise Refused(f"another run is writing into {out}; wait for its end, or use another folder") from error
-    except NotImplementedError:  # a file system without locks
-        yield
-        return
+    except (OSError, NotImplementedError) as error:
+        if getattr(error, "errno", errno.ENOSYS) not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+            raise
     try:
         yield
     finally:
@@ -588,13 +596,14 @@ def signals_to_stop():
 
 def run(settings, data, out, crew):
     """Train to the last step, or to a signal to stop."""
+    settings = with_warmup(settings, out)
+    check_ranges(settings)
     with signals_to_stop() as asked_to_stop, only_run(out, crew):
-        train_until_stopped(with_warmup(settings, out), data, out, crew, asked_to_stop)
+        train_until_stopped(settings, data, out, crew, asked_to_stop)
 
 
 def train_until_stopped(settings, data, out, crew, asked_to_stop):
     """Train to the last step, or until ``asked_to_stop`` has an entry in some process."""
-    check_ranges(settings)
     rows, held_out = (Rows(data, part, settings.context_length) for part in ("train", "held_out"))
     check_settings(settings, rows, held_out, crew, out)
     cfg = config_of_run(settings)
@@ -711,7 +720,7 @@ def save_or_refuse(path, *parts):
     """save_checkpoint; a disk that is full ends the run with a message, and the checkpoint before stays."""
     try:
         save_checkpoint(path, *parts)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         raise Refused(f"{path} cannot be written; is the disk full? ({error})") from error
 
 
@@ -754,34 +763,9 @@ def export(out, folder, compact):
     print(f"{folder}: {size:.1f} MB, after step {checkpoint['progress']['step']}")
 
 
-def read_model(name):
-    """Settings and arrays of a model in a folder, compact or not, or of a size of GPT-2."""
-    folder = Path(name)
-    if not folder.is_dir():
-        try:
-            return download_and_load_gpt2(name, "gpt2")
-        except ValueError as error:
-            raise Refused(f"there is no folder {name}, and no size of GPT-2 of that name: {error}") from error
-    gpt2_files.read_config(folder)      # says what is wrong, and what lies there instead
-    from safetensors import safe_open
-    from safetensors.numpy import load_file, save_file
-
-    from shared.compact import FORMAT, unpack
-
-    if (folder / gpt2_files.WEIGHTS).is_file():
-        with safe_open(folder / gpt2_files.WEIGHTS, framework="np") as file:
-            compact = file.metadata() == FORMAT
-        if compact:
-            with tempfile.TemporaryDirectory() as whole:
-                save_file(unpack(load_file(folder / gpt2_files.WEIGHTS)), Path(whole) / gpt2_files.WEIGHTS)
-                shutil.copyfile(folder / "config.json", Path(whole) / "config.json")
-                return copy.deepcopy(read_gpt2(whole))      # its arrays would otherwise be in the file that goes away
-    return read_gpt2(folder)
-
-
 def measure(name, data):
     """Loss and perplexity of a model on all held-out rows, which are as long as its context."""
-    settings, params = read_model(name)
+    settings, params = read_gpt2(name) if gpt2_files.is_folder(name) else download_and_load_gpt2(name, "gpt2")
     crew = Team(0, 1, get_device())
     model = GPTModel(config_of(settings))
     load_weights_into_gpt(model, params)

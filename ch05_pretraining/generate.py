@@ -17,8 +17,8 @@ sys.path[:0] = [str(ROOT)] if str(ROOT) not in sys.path else []
 
 import torch  # noqa: E402
 
-from shared import guards  # noqa: E402
-from shared.assets import GPT2_REPOSITORIES, SMALL_MODEL, AssetError, use_offline_vocabulary  # noqa: E402
+from shared import gpt2_files, guards  # noqa: E402
+from shared.assets import AssetError, use_offline_vocabulary  # noqa: E402
 from shared.carry import load_chapter  # noqa: E402
 from shared.course import print_any_character  # noqa: E402
 
@@ -39,16 +39,6 @@ def command_line(arguments=None):
     return parser.parse_args(arguments)
 
 
-def read_model(ch05, name):
-    """Settings and arrays of a model: of a folder, or of a size of GPT-2."""
-    if Path(name).is_dir():
-        return ch05.read_gpt2(name)
-    if name not in (*GPT2_REPOSITORIES, SMALL_MODEL):
-        raise ValueError(f"there is no folder {name}, and no size of GPT-2 of that name; the sizes are "
-                         f"{', '.join(GPT2_REPOSITORIES)}, and {SMALL_MODEL}, the course's own")
-    return ch05.download_and_load_gpt2(name, models_dir="gpt2")
-
-
 def main(arguments=None):
     print_any_character()
     asked = command_line(arguments)
@@ -59,7 +49,8 @@ def main(arguments=None):
     ch05 = load_chapter("ch05_pretraining")
     try:
         guards.sampling(asked.temperature, asked.top_k, asked.top_p)        # before a download
-        settings, params = read_model(ch05, asked.model)
+        settings, params = (ch05.read_gpt2(asked.model) if gpt2_files.is_folder(asked.model)
+                            else ch05.download_and_load_gpt2(asked.model, "gpt2"))  # fmt: skip
         model, device = ch05.GPTModel(ch05.config_of(settings)), ch05.get_device()
         ch05.load_weights_into_gpt(model, params)
         if asked.seed is not None:

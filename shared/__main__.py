@@ -4,6 +4,7 @@ Standard library only, because it runs before anything is installed, and readabl
 which is too old says so instead of stopping with a SyntaxError: everything else is imported after that question.
 """
 
+import functools
 import os
 import signal
 import subprocess
@@ -183,39 +184,13 @@ def carry(options):
     return carry_main(options) or 0
 
 
-def notebooks(options):
-    """In the environment's Python, because it runs them."""
+def in_environment(module, options):
+    """main(options) of a module in the environment's Python, because it needs packages; options may be paths."""
     from shared import environment
 
     python = environment.python_for_course()
     options = [option if option.startswith("-") else os.path.join(START, option) for option in options]
-    return run(call_main(python, "notebooks", *options), environment.course_environment(python))[0]
-
-
-def figures(options):
-    """In the environment's Python, because it runs notebooks."""
-    from shared import environment
-
-    python = environment.python_for_course()
-    options = [option if option.startswith("-") else os.path.join(START, option) for option in options]
-    return run(call_main(python, "figures.record", *options), environment.course_environment(python))[0]
-
-
-def progress(options):
-    """In the environment's Python, because questions are read with its packages."""
-    from shared import environment
-
-    python = environment.python_for_course()
-    return run(call_main(python, "study.report", *options), environment.course_environment(python))[0]
-
-
-def anki(options):
-    """In the environment's Python, which has the package that writes such files."""
-    from shared import environment
-
-    python = environment.python_for_course()
-    options = [option if option.startswith("-") else os.path.join(START, option) for option in options]
-    return run(call_main(python, "study.anki", *options), environment.course_environment(python))[0]
+    return run(call_main(python, module, *options), environment.course_environment(python))[0]
 
 
 def doctor(options):
@@ -231,9 +206,12 @@ def doctor(options):
     return doctor_main(options)
 
 
+IN_ENVIRONMENT = {
+    "notebooks": "notebooks", "figures": "figures.record", "progress": "study.report", "anki": "study.anki",
+}  # fmt: skip
 COMMANDS = {
-    "lab": lab, "test": test, "carry": carry, "notebooks": notebooks, "figures": figures, "doctor": doctor,
-    "progress": progress, "anki": anki,
+    "lab": lab, "test": test, "carry": carry, "doctor": doctor,
+    **{name: functools.partial(in_environment, module) for name, module in IN_ENVIRONMENT.items()},
 }
 
 

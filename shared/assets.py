@@ -424,8 +424,11 @@ def fetch_gpt2(model_size, models_dir="gpt2"):
     if data_folder() is not None:
         folders.insert(0, data_folder() / "gpt2" / model_size)
     for folder in folders:
-        if gpt2_files.is_there(folder):
-            return folder
+        try:
+            if gpt2_files.is_there(folder):
+                return folder
+        except ValueError as error:
+            raise AssetError(str(error)) from error
     cause = "COURSE_OFFLINE is set"
     if not _offline():
         # A second try in the same notebook could give other weights than the first: one answer until a restart.

@@ -6,11 +6,11 @@ that it would have had.
 """
 
 import copy
-import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
+
+from shared.course import whole_file
 
 
 @dataclass
@@ -106,16 +106,11 @@ def save_checkpoint(path, model, optimizer, cfg, progress):
         "random_state": random_state(),
     }
     check_plain(checkpoint, "")
-    part = f"{path}.part"
     try:
-        with open(part, "wb") as file:
+        with whole_file(path) as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())  # on the disk, and not only handed to the operating system
-        os.replace(part, path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    except (OSError, RuntimeError) as error:  # RuntimeError: what PyTorch's own writer makes of a full disk
+        raise OSError(f"{path} cannot be written; is the disk full? ({error})") from error
 
 
 def load_checkpoint(path, map_location="cpu"):

@@ -151,6 +151,24 @@ def write_file(path, data):
             part.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def whole_file(path, part=None):
+    """Open a file for bytes that takes its name only when it is complete; until then an older one stays as it is.
+
+    Args:
+        part: the name while it is written; what a killed process leaves under it, the next one overwrites.
+    """
+    part = Path(part or f"{path}.part")
+    try:
+        with open(part, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # on the disk, and not only handed to the operating system
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def print_any_character():
     r"""Print characters that the terminal's encoding lacks as \u2026 or the like, instead of stopping."""
     for stream in (sys.stdout, sys.stderr):

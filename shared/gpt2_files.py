@@ -5,9 +5,10 @@ so that nothing is loaded that then computes something else. Weights are read fr
 (``model.safetensors.index.json``), one tensor at a time; pickles are not read.
 """
 
-import json
 import re
 from pathlib import Path
+
+from shared.guards import json_of
 
 WEIGHTS, INDEX, PICKLE = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
 SIZES = ("vocab_size", "n_positions", "n_embd", "n_head", "n_layer")
@@ -30,22 +31,31 @@ COMPUTED = {
 }
 
 
+def is_folder(name):
+    """Whether a model's name is that of a folder, and not of a size of GPT-2; ValueError if it is neither."""
+    from shared.assets import GPT2_REPOSITORIES, SMALL_MODEL
+
+    if Path(name).is_dir():
+        return True
+    if name not in (*GPT2_REPOSITORIES, SMALL_MODEL):
+        raise ValueError(f"there is no folder {name}, and no size of GPT-2 of that name; the sizes are "
+                         f"{', '.join(GPT2_REPOSITORIES)}, and {SMALL_MODEL}, the course's own")  # fmt: skip
+    return False
+
+
 def weight_files(folder):
     """The files with a folder's weights, or an empty list: model.safetensors, or the parts that an index names."""
     folder = Path(folder)
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
-        return [folder / INDEX, *(folder / name for name in parts_of_index(folder))]
+        return [folder / name for name in parts_of_index(folder)]
     return []
 
 
 def is_there(folder):
-    """Whether a folder has a config and weights that can be read."""
-    try:
-        files = weight_files(folder)
-    except ValueError:
-        return False
+    """Whether a folder has a config and all files of its weights; ValueError if it has an index that is none."""
+    files = weight_files(folder)
     return bool(files) and all(path.is_file() for path in [Path(folder) / "config.json", *files])
 
 
@@ -53,8 +63,8 @@ def parts_of_index(folder):
     """Names of the files that an index of several files lists; ValueError if it is none."""
     path = Path(folder) / INDEX
     try:
-        names = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        names = sorted(set(json_of(path)["weight_map"].values()))
+    except (KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{path} is no index of safetensors files ({type(error).__name__}: {error})") from error
     for name in names:
         if not isinstance(name, str) or Path(name).name != name:
@@ -77,10 +87,7 @@ def read_config(folder):
         raise FileNotFoundError(f"{folder} has no config.json, so it is no model of transformers; there are: "
                                 f"{_content(path.parent)}. From a run of train.py, make such a folder with its command "
                                 "export")  # fmt: skip
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}); get it again") from error
+    config = json_of(path)
     if not isinstance(config, dict):
         raise ValueError(f"{path} should hold names and values, and holds a {type(config).__name__}; get it again")
     for key, accepted in COMPUTED.items():
@@ -104,14 +111,20 @@ def read_config(folder):
 def read_tensors(folder, n_blocks):
     """Yield (name, tensor) for each tensor of a folder's weights, mapped from its files and not read into memory.
 
+    Weights in the compact form of ``shared.compact`` are unpacked.
+
     Raises:
         FileNotFoundError: if there are no weights, or a part of them is missing; names what there is.
         ValueError: if a file is damaged, or has a block beyond the ``n_blocks`` of the config.
     """
+    import torch
     from safetensors import SafetensorError, safe_open
+    from safetensors.numpy import load_file
+
+    from shared import compact
 
     folder = Path(folder)
-    files = [path for path in weight_files(folder) if path.name != INDEX]
+    files = weight_files(folder)
     if not files and (folder / PICKLE).is_file():
         raise FileNotFoundError(
             f"{folder} has its weights as {PICKLE}. That is a pickle: reading one can run code that its author put in, "
@@ -126,12 +139,14 @@ def read_tensors(folder, n_blocks):
             raise FileNotFoundError(f"{path.name} is missing in {folder}, though {INDEX} names it; get it again")
         try:
             with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 -- an open file is no dict
+                packed = file.metadata() == compact.FORMAT
+                whole = compact.unpack(load_file(path)) if packed else {}
+                for name in whole or file.keys():
                     block = re.match(r"(?:transformer\.)?h\.(\d+)\.", name)
                     if block and int(block[1]) >= n_blocks:
                         raise ValueError(f"{path} has {name}, but config.json says that there are {n_blocks} blocks; "
-                                         "they belong to different models")  # fmt: skip
-                    yield name, file.get_tensor(name)
+                                         "get both again, from one place")  # fmt: skip
+                    yield name, torch.from_numpy(whole[name]) if packed else file.get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} is not whole, or no safetensors file ({error}); get this file again") from error
 

@@ -240,8 +240,7 @@ def no_refused_token(text, refused):
 
 def room_for_a_row(n_tokens, max_length, stride):
     """Length and stride must be whole numbers above 0, and the text long enough for a row and the target of its end."""
-    if max_length < 1 or stride < 1 or max_length != int(max_length) or stride != int(stride):
-        raise ValueError(f"max_length and stride must be whole numbers, at least 1; they are {max_length} and {stride}")
+    whole_numbers(max_length=max_length, stride=stride)
     if n_tokens <= max_length:
         raise ValueError(f"a text of {n_tokens} tokens is too short for max_length {max_length}: a row needs "
                          f"{max_length} + 1 tokens. Use a longer text or a smaller max_length")  # fmt: skip
@@ -294,10 +293,10 @@ def config(cfg, known, optional=()):
     from difflib import get_close_matches
 
     names = [*known, *optional]
-    for name in set(cfg) - set(names):
+    for name in (name for name in cfg if name not in names):
         for meant in get_close_matches(name, names, cutoff=0.9):
             raise ValueError(f"the config has an unknown entry {name}; is {meant} meant?")
-    for name in set(known) - set(cfg):
+    for name in (name for name in known if name not in cfg):
         raise ValueError(f"the config lacks {name}")
     for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
         if type(cfg[name]) is not int or cfg[name] < 1:
@@ -305,6 +304,8 @@ def config(cfg, known, optional=()):
     for name in ("qkv_bias", *optional):
         if not isinstance(cfg.get(name, False), bool):
             raise ValueError(f"{name} must be True or False; it is {cfg[name]!r}")
+    if not isinstance(cfg["drop_rate"], Real):
+        raise ValueError(f"drop_rate must be a number; it is {cfg['drop_rate']!r}")
     dropout_rate(cfg["drop_rate"])
 
 
@@ -334,9 +335,7 @@ def something_to_continue(ids, max_new_tokens, context_size):
     """Ids must be beginnings (B, T) with at least one token, and the two numbers make sense."""
     if ids.ndim != 2 or ids.shape[1] < 1:
         raise ValueError(f"expected ids of shape (batch, tokens) with at least one token, got {tuple(ids.shape)}")
-    if max_new_tokens < 0 or context_size < 1:
-        raise ValueError("max_new_tokens must be at least 0 and context_size at least 1; "
-                         f"they are {max_new_tokens} and {context_size}")  # fmt: skip
+    generation(max_new_tokens, context_size)
 
 
 # Chapter 5 ----------------------------------------------------------------------------------------------
@@ -358,16 +357,14 @@ def enough_rows(n_tokens, rows, wanted, context_length):
 
 def temperature_above_0(temperature):
     """A temperature that logits are divided by must be above 0; what 0 would mean is the argmax."""
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"a temperature must be above 0 and finite; it is {temperature}")
+    positive(temperature=temperature)
 
 
 def sampling(temperature=0.0, top_k=None, top_p=None):
     """Settings must be such that a token can be chosen with them."""
     if not 0 <= temperature < float("inf"):
         raise ValueError(f"temperature must be 0 (greedy) or above, and finite; it is {temperature}")
-    if top_k is not None and (not isinstance(top_k, Integral) or isinstance(top_k, bool) or top_k < 1):
-        raise ValueError(f"top_k must be a whole number of at least 1, or None; it is {top_k}")
+    whole_numbers(top_k=top_k)
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1, or None; it is {top_p}")
 
@@ -396,10 +393,10 @@ def room_in_cache(ids, cache, vocab_size):
 
 def beams(ids, num_beams, max_new_tokens, context_size):
     """Ids must be one beginning (1, T), and the numbers make sense."""
-    one_beginning = ids.ndim == 2 and ids.shape[0] == 1 and ids.shape[1] > 0
-    if not one_beginning or min(num_beams, context_size) < 1 or max_new_tokens < 0:
-        raise ValueError("expected ids (1, T), num_beams and context_size of at least 1 and max_new_tokens of at least "
-                         f"0; got ids {tuple(ids.shape)}, {num_beams}, {context_size} and {max_new_tokens}")
+    whole_numbers(num_beams=num_beams)
+    generation(max_new_tokens, context_size)
+    if ids.ndim != 2 or ids.shape[0] != 1 or ids.shape[1] < 1:
+        raise ValueError(f"expected the ids of one beginning, (1, T), with at least one token; got {tuple(ids.shape)}")
 
 
 def place_for_a_head(own_head, tied):

@@ -1,11 +1,11 @@
 """Texts as files of 16-bit token ids, for data that does not fit into memory.
 
 Appendix D (section D.9) shows the idea in a few lines. This is the form for real corpora: texts are read and tokenised
-in parts, a file is whole or not there, and what was cut short or replaced is noticed.
+in parts, a file is whole or not there, and one that was cut short, or written anew with other contents before it is
+read, is noticed.
 """
 
 import os
-from pathlib import Path
 
 import numpy as np
 import regex
@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from shared import guards
+from shared.course import whole_file
 
 # Where a text may be cut so that tokenising the parts gives the tokens of the whole. The pattern by which GPT-2 splits
 # a text has no piece in which white space comes after anything else, and none in which letters, digits and other signs
@@ -88,21 +89,23 @@ def write_token_file(chunks, path, tokenizer):
         ValueError: if there is no token at all, or an id does not fit into 16 bits.
         OSError: if the disk is full, or on Windows if a data set still reads the old file.
     """
-    aside, n_tokens = Path(f"{path}.{os.getpid()}.partial"), 0
-    try:
-        with open(aside, "wb") as file:
-            for piece in safe_pieces(chunks):
-                ids = np.array(tokenizer.encode(piece, allowed_special={"<|endoftext|>"}), dtype=np.int64)
-                for wrong in ids[(ids < 0) | (ids > 65_535)][:1]:
-                    raise ValueError(f"id {wrong} does not fit into 16 bits, 0 to 65535")
-                n_tokens += len(ids)
-                file.write(ids.astype("<u2").tobytes())
+    n_tokens = 0
+    with whole_file(path, f"{path}.{os.getpid()}.part") as file:  # two may prepare the same data at once
+        for piece in safe_pieces(chunks):
+            ids = np.array(tokenizer.encode(piece, allowed_special={"<|endoftext|>"}), dtype=np.int64)
+            for wrong in ids[(ids < 0) | (ids > 65_535)][:1]:
+                raise ValueError(f"id {wrong} does not fit into 16 bits, 0 to 65535")
+            n_tokens += len(ids)
+            file.write(ids.astype("<u2").tobytes())
         if n_tokens == 0:
             raise ValueError(f"the text for {path} has no tokens; nothing was written")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
     return n_tokens
+
+
+def size_and_time(path):
+    """Bytes of a file, and when it was last written, in nanoseconds."""
+    facts = os.stat(path)
+    return facts.st_size, facts.st_mtime_ns
 
 
 class TokenFileDataset(Dataset):
@@ -123,7 +126,7 @@ class TokenFileDataset(Dataset):
     def __init__(self, path, max_length, stride):
         # The whole path: a worker may be started in another folder.
         self.path, self.max_length, self.tokens = os.path.abspath(path), int(max_length), None
-        self.n_bytes = os.path.getsize(self.path)
+        self.n_bytes, self.changed = size_and_time(self.path)
         if self.n_bytes % 2:
             raise ValueError(f"{path} has {self.n_bytes} bytes, an odd number: it was cut short. Write it again")
         guards.room_for_a_row(self.n_bytes // 2, max_length, stride)
@@ -134,7 +137,7 @@ class TokenFileDataset(Dataset):
 
     def __getitem__(self, idx):
         if self.tokens is None:
-            if os.path.getsize(self.path) != self.n_bytes:
+            if size_and_time(self.path) != (self.n_bytes, self.changed):
                 raise ValueError(f"{self.path} was replaced since this data set was made; make the data set again")
             self.tokens = np.memmap(self.path, dtype="<u2", mode="r")
         start = self.starts[idx]

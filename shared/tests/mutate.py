@@ -39,13 +39,6 @@ FAULTS = {
         ("special token never refused", "        if token in text:\n", "        if token in text[:0]:\n"),
         ("bytes decoded one token at a time", '.decode("utf-8", errors="replace")', '.decode("latin-1")'),
         ("unknown words keep no mark", 'get(token, unknown)', "get(token, 0)"),
-        ("file ids signed", 'ids.astype("<u2")', 'ids.astype("<i2").byteswap()'),
-        ("text cut behind the white space", r"(?<=\S)(?=\s) ", r"(?<=\s)(?=\S) "),
-        ("text cut behind an apostrophe", r"(?<=[^\s\p{L}\p{N}'])", r"(?<=[^\s\p{L}\p{N}])"),
-        ("end of text cut in two", r"(?<!<\|)(?=\p{L})", r"(?=\p{L})"),
-        ("rest of the text lost", "    if held:\n        yield held", "    if False:\n        yield held"),
-        ("file row one token short", "start + self.max_length + 1]", "start + self.max_length]"),
-        ("map sent to workers", '{**self.__dict__, "tokens": None}', "dict(self.__dict__)"),
     ],
     "ch03_attention": [
         ("v1 not scaled", "weights = torch.softmax(scores / keys.shape[-1] ** 0.5, dim=-1)", "weights = torch.softmax(scores, dim=-1)"),
@@ -130,7 +123,7 @@ FAULTS = {
         ("batches used are not skipped", "for _ in range(progress.batch):", "for _ in range(0):"),
         ("random numbers not put back", "    if progress.batch:\n        set_random_state(now)\n", ""),
         ("optimizer state not restored", "optimizer.load_state_dict(copy.deepcopy(checkpoint[\"optimizer_state_dict\"]))", "pass"),
-        ("checkpoint written in place", 'part = f"{path}.part"', "part = str(path)"),
+        ("checkpoint written in place", "with whole_file(path) as file:", 'with open(path, "wb") as file:'),
         ("heads not compared", "        if there != here:", "        if False:"),
         ("matrices not transposed", "piece.T if transposed else piece", "piece.reshape(parameter.shape)"),
         ("left-over arrays accepted", "        if name not in wanted:\n            raise", "        if False:\n            raise"),
@@ -141,6 +134,13 @@ FAULTS = {
         ("exported with exact GELU", '"activation_function": "gelu_new"', '"activation_function": "gelu"'),
     ],
     "appendix_d_training_loop": [
+        ("file ids signed", 'ids.astype("<u2")', 'ids.astype("<i2").byteswap()'),
+        ("text cut behind the white space", r"(?<=\S)(?=\s) ", r"(?<=\s)(?=\S) "),
+        ("text cut behind an apostrophe", r"(?<=[^\s\p{L}\p{N}'])", r"(?<=[^\s\p{L}\p{N}])"),
+        ("end of text cut in two", r"(?<!<\|)(?=\p{L})", r"(?=\p{L})"),
+        ("rest of the text lost", "    if held:\n        yield held", "    if False:\n        yield held"),
+        ("file row one token short", "start + self.max_length + 1]", "start + self.max_length]"),
+        ("map sent to workers", '{**self.__dict__, "tokens": None}', "dict(self.__dict__)"),
         ("warmup one step ahead", "initial_lr + current_step * (peak", "initial_lr + (current_step + 1) * (peak"),
         ("quarter of a cosine", "(1 + math.cos(math.pi * progress)) / 2", "math.cos(math.pi / 2 * progress)"),
         ("rises again after the end", "    if step >= total_steps:\n        return min_lr\n", ""),
@@ -257,9 +257,9 @@ FAULTS = {
 }  # fmt: skip
 
 
-# Files that a chapter's carried code calls, and test files that judge them besides the chapter's own.
+# Files that a chapter's carried code calls, and what judges them besides the chapter's own test files.
 SHARED = ("guards.py", "checkpoints.py", "token_files.py", "gpt2_files.py")
-ALSO = {"ch02": ("test_token_files.py",)}
+ALSO = {"appendix_d": ("test_token_files.py",), "ch05": ("test_gpt2_files.py",)}
 
 
 def with_fault(chapter, old, new):
@@ -319,7 +319,7 @@ def main(chapter, *options):
             cell = None if "--tests-only" in options else first_failing_cell(notebook, env)
             pytest = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
             tests = copy / "shared" / "tests"
-            files = [*sorted(tests.glob(f"test_{number}*.py")), *(tests / name for name in ALSO.get(number, ()))]
+            files = [*sorted(tests.glob(f"test_{number}*.py")), *(tests / name for name in ("test_guards.py", *ALSO.get(number, ())))]
             command = [*pytest, *map(str, files)]
             tests = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, timeout=600)
             lines = tests.stdout.splitlines()

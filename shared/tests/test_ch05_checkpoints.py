@@ -1,6 +1,7 @@
 """Chapter 5's checkpoints: exact resume at every step, files that do not fit, and processes that are killed."""
 
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -248,6 +249,22 @@ def test_a_save_that_fails_leaves_the_old_file(ch05, saved, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         checkpoints.save_checkpoint(saved, model, optimizer, CFG, checkpoints.Progress())
     assert saved.read_bytes() == old and not saved.with_name("run.pth.part").exists()
+
+
+def test_a_full_disk_leaves_the_old_file(ch05, saved):
+    """PyTorch's writer reports it as a RuntimeError of its own kind."""
+    resource = pytest.importorskip("resource")
+    old = saved.read_bytes()
+    model, optimizer, _ = new_run(ch05, 1)
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, limits[1]))
+    try:
+        with pytest.raises(OSError, match="run.pth cannot be written; is the disk full"):
+            checkpoints.save_checkpoint(saved, model, optimizer, CFG, checkpoints.Progress())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert saved.read_bytes() == old and os.listdir(saved.parent) == ["run.pth"]
 
 
 # Killed processes ----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from shared import gpt2_files
+from shared import assets, gpt2_files
 from shared.course import ROOT
 from shared.tests.bench_ch05 import MEASURE_LOADING
 from shared.tests.limits import HANGS
@@ -227,7 +227,7 @@ def test_sizes_under_their_other_names(ch05, tiny):
         ch05.read_gpt2(folder)
 
 
-def test_weights_in_several_files_are_read(ch05, tiny, tmp_path):
+def test_weights_in_several_files_are_read(ch05, tiny, tmp_path, monkeypatch):
     theirs, _ = tiny
     folder = tmp_path / "sharded"
     theirs.save_pretrained(folder, max_shard_size="20KB")
@@ -242,6 +242,12 @@ def test_weights_in_several_files_are_read(ch05, tiny, tmp_path):
         ch05.read_gpt2(folder)
     index = folder / "model.safetensors.index.json"
     index.write_text('{"weight_map": {"wte.weight": "../elsewhere.safetensors"}}', encoding="utf-8")
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "data"))
+    (tmp_path / "data" / "gpt2").mkdir(parents=True)
+    folder.rename(tmp_path / "data" / "gpt2" / "124M")
+    with pytest.raises(assets.AssetError, match="only files in the same folder are read"):
+        assets.fetch_gpt2("124M", "gpt2")       # and not: passed over in silence for another folder
+    folder = (tmp_path / "data" / "gpt2" / "124M").rename(folder)
     with pytest.raises(ValueError, match="only files in the same folder are read"):
         ch05.read_gpt2(folder)
     index.write_text("[]", encoding="utf-8")

@@ -81,6 +81,14 @@ def test_where_nothing_is_known_nothing_is_compared(monkeypatch):
     figures.match("98.1 no table", 1)
 
 
+def test_figures_of_own_data_are_not_recorded(monkeypatch, tmp_path):
+    """They would stand in the table as those of every reader's data."""
+    monkeypatch.setenv(figures.RECORD, str(tmp_path / "found"))
+    figures.about(data="own")
+    figures.match("99.1 counts", [5, 6])
+    assert not (tmp_path / "found").exists()
+
+
 def test_another_model_has_other_figures():
     figures.about(data=REAL, model="124M")
     figures.match("99.2 loss", 77.0)
@@ -271,14 +279,6 @@ def test_figures_of_chapter_4_that_others_have_found_too(scale):
     assert known["4.6 sizes with biases"]["XL"] == [1_638_022_400, 1_557_611_200]
     assert abs(known["4.7 loss"][0] - 10.7940) < 1e-4
     assert known["4.7 loss"][1] == [[16657, 339, 42826], [49906, 29669, 41751]]
-
-
-def test_variance_that_divides_by_n_minus_1_as_others_print_it():
-    """What PyTorch's default gives for the layer of section 4.2; the chapter divides by n, as GPT-2 does."""
-    torch.manual_seed(123)
-    example = torch.randn(2, 5)
-    out = torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.ReLU())(example)
-    assert np.allclose(out.var(dim=-1).detach(), [0.0231, 0.0398], atol=1e-4)
 
 
 def test_figures_of_chapter_5_that_others_have_found_too():

@@ -67,9 +67,9 @@ def test_it_reads_a_folder_of_your_own(main, ch05, capsys, tmp_path):
 
 @pytest.mark.parametrize("arguments, message", [
     (["--temperature", "-1"], "temperature must be 0 \\(greedy\\) or above, and finite; it is -1.0"),
-    (["--top-k", "0"], "top_k must be a whole number of at least 1, or None; it is 0"),
+    (["--top-k", "0"], "top_k must be a whole number, 1 or more; it is 0"),
     (["--model", "125M"], "125M"),
-    (["--model", "13M", "--max-new-tokens", "-2"], "max_new_tokens must be at least 0"),
+    (["--model", "13M", "--max-new-tokens", "-2"], "max_new_tokens must be a whole number, 0 or more; it is -2"),
 ])  # fmt: skip
 def test_what_cannot_work_is_refused_in_one_line(main, arguments, message):
     with pytest.raises(SystemExit, match=message):

@@ -53,7 +53,7 @@ def run_until(chapter, last_cell, text, tmp_path):
 NOVEL = "It was the best of seasons; she said: \"Hello, do you like tea?\" Nobody answered--the lamp was out.\n" * 120
 CHINESE = "猫在温暖的屋顶上睡觉，狗在门前等它下来。" * 120
 ONE_LINE = "a line that never ends and holds no sign " * 300
-END_OF_2, END_OF_5_1 = "ch02-2-8-09", "ch05-5-1-33"
+END_OF_2, END_OF_5_1, END_OF_D_3 = "ch02-2-8-09", "ch05-5-1-33", "app-d-D-3-11"
 
 
 @pytest.mark.parametrize("text", [NOVEL, CHINESE, ONE_LINE], ids=["novel", "Chinese", "one line"])
@@ -67,6 +67,11 @@ def test_chapter_5_measures_any_text(text, tmp_path):
     done = run_until("ch05_pretraining", END_OF_5_1, text.encode(), tmp_path)
     assert done.returncode == 0, done.stderr
     assert "training loss 1" in done.stdout
+
+
+def test_appendix_d_trains_on_any_text(tmp_path):
+    done = run_until("appendix_d_training_loop", END_OF_D_3, NOVEL.encode(), tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("chapter, last, text, message", [

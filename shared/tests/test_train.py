@@ -1,6 +1,8 @@
 """Appendix D's train.py as a script: data, resume, signals, several processes, and what it refuses."""
 
+import contextlib
 import csv
+import errno
 import importlib.util
 import json
 import math
@@ -177,6 +179,8 @@ def test_the_warmup_fits_the_run_unless_another_is_asked_for(train, tmp_path):
     (tmp_path / "checkpoint.pth").write_bytes(b"")
     (tmp_path / "settings.json").write_text('{"warmup_steps": 5}', encoding="utf-8")
     assert train.with_warmup(train.Settings(steps=900), tmp_path).warmup_steps == 5
+    (tmp_path / "settings.json").write_text('{"warmup_steps": 0}', encoding="utf-8")
+    assert train.with_warmup(train.Settings(steps=900), tmp_path).warmup_steps == 0
 
 
 def test_a_second_run_into_the_same_folder_is_refused(train, data, tmp_path):
@@ -188,6 +192,30 @@ def test_a_second_run_into_the_same_folder_is_refused(train, data, tmp_path):
             pass        # the other processes of the same run do not ask
     with train.only_run(tmp_path / "out", alone):
         pass
+
+
+def test_on_a_file_system_without_locks_nothing_is_refused(train, tmp_path, monkeypatch):
+    for number in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EACCES):
+        def fails(*_, number=number, **__):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(train.filelock.FileLock, "acquire", fails)
+        refused = pytest.raises(OSError) if number == errno.EACCES else contextlib.nullcontext()
+        with refused, train.only_run(tmp_path / "out", train.Team(0, 1, torch.device("cpu"))):
+            pass
+
+
+def test_a_run_that_makes_no_sense_leaves_no_folder(train, data, tmp_path):
+    with pytest.raises(SystemExit, match="--steps must be at least 1"):
+        train.main(command(data, tmp_path / "out", steps=-1)[2:])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_share_held_out_is_noted(train, tmp_path):
+    (tmp_path / "one.txt").write_text("one two three " * 100, encoding="utf-8")
+    train.prepare(tmp_path, tmp_path / "data", held_out=0.25)
+    facts = json.loads((tmp_path / "data" / "data.json").read_text(encoding="utf-8"))
+    assert facts["held_out_share"] == 0.25 and facts["held_out"] == []
 
 
 def test_every_row_once_in_each_pass_and_in_another_order(train):
@@ -378,7 +406,7 @@ def test_a_damaged_log_does_not_stop_a_run_and_an_old_line_is_never_lost(train, 
 
 
 @pytest.mark.parametrize("name, content, message", [
-    ("data.json", "", "data.json cannot be read"),
+    ("data.json", "", "data.json is no JSON: line 1, column 1"),
     ("data.json", "[]", "should hold names and values, and holds a list"),
     ("data.json", "{}", "does not say how many tokens its files have"),
     ("data.json", '{"shards": {"train_000.bin": "x"}}', "does not say how many tokens"),
@@ -403,7 +431,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(train, data, uncut, tmp_path, 
     before = (tmp_path / "checkpoint.pth").read_bytes()
 
     def full(*arguments):
-        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 14976 vs 14870")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(train, "save_checkpoint", full)
     monkeypatch.setattr(train, "check_settings", lambda *_: None)
@@ -562,6 +590,12 @@ def test_exported_it_is_measured_and_opened_by_transformers(train, data, uncut, 
     arrays = unpack(load_file(tmp_path / "compact" / "model.safetensors"))
     train.main(["measure", str(tmp_path / "compact"), str(data)])
     compact_loss = float(re.search(r"loss ([\d.]+),", capsys.readouterr().out)[1])
+    with (tmp_path / "compact" / "model.safetensors").open("r+b") as file:
+        file.truncate(1_000)
+    with pytest.raises(SystemExit, match="is not whole, or no safetensors file"):
+        train.main(["measure", str(tmp_path / "compact"), str(data)])
+    with pytest.raises(SystemExit, match="there is no folder 99M, and no size of GPT-2 of that name"):
+        train.main(["measure", "99M", str(data)])
     assert compact_loss == pytest.approx(want, abs=0.02) and compact_loss != float(loss)
     for name, array in load_file(tmp_path / "whole" / "model.safetensors").items():
         assert np.abs(arrays[name] - array).max() <= np.abs(array).max() / 250
@@ -572,5 +606,5 @@ def test_only_a_run_can_be_exported_and_only_a_model_measured(train, data, tmp_p
         train.main(["export", str(tmp_path), str(tmp_path / "model")])
     with pytest.raises(SystemExit, match="has no config.json.* From a run of train.py, make such a folder"):
         train.main(["measure", str(tmp_path), str(data)])
-    with pytest.raises(SystemExit, match="no GPT-2 of size '125M'"):
+    with pytest.raises(SystemExit, match="there is no folder 125M, and no size of GPT-2 of that name"):
         train.main(["measure", "125M", str(data)])
