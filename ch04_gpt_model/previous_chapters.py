@@ -180,18 +180,29 @@ class BytePairTokenizer:
     """
 
     def __init__(self, vocab_file, merges_file):
-        self.id_of, self.ranks, self.special = read_vocabulary(vocab_file, merges_file)
+        self.use(*read_vocabulary(vocab_file, merges_file))
+
+    def use(self, id_of, ranks, special):
+        """Work with these three dictionaries, as read_vocabulary returns them."""
+        self.id_of, self.ranks, self.special = id_of, ranks, special
         self.bytes_of = {token_id: token for token, token_id in self.id_of.items()}
         self.bytes_of |= {token_id: text.encode() for text, token_id in self.special.items()}
         self.n_vocab = len(self.bytes_of)
         self._ids_of_piece = {}
 
+    def split(self, text):
+        """The pieces of a text that are tokenized one by one."""
+        return GPT2_PATTERN.findall(text)
+
+    def merged(self, piece):
+        """The tokens of a piece, as bytes."""
+        return apply_merges(tuple(bytes([byte]) for byte in piece.encode()), self.ranks)
+
     def _encode_ordinary(self, text):
         ids = []
-        for piece in GPT2_PATTERN.findall(whole_characters(text)):
+        for piece in self.split(whole_characters(text)):
             if piece not in self._ids_of_piece:
-                smallest = tuple(bytes([byte]) for byte in piece.encode())
-                self._ids_of_piece[piece] = [self.id_of[token] for token in apply_merges(smallest, self.ranks)]
+                self._ids_of_piece[piece] = [self.id_of[token] for token in self.merged(piece)]
             ids += self._ids_of_piece[piece]
         return ids
 
@@ -404,8 +415,11 @@ class MultiHeadAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.register_buffer("mask", future_mask(context_length), persistent=False)
 
-    def project(self, x):
-        """Queries, keys and values of x (B, T, d_in), split into heads: (B, H, T, K) each."""
+    def project(self, x, positions=None):
+        """Queries, keys and values of x (B, T, d_in), split into heads: (B, H, T, K) each.
+
+        Where a token stands does not matter here; ``positions`` are for another kind of attention (section 4.8).
+        """
         guards.vectors(x, self.W_query.in_features, len(self.mask))
         projected = self.W_query(x), self.W_key(x), self.W_value(x)                      # (B, T, H * K) each
         return tuple(p.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for p in projected)

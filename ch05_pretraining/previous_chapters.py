@@ -180,18 +180,29 @@ class BytePairTokenizer:
     """
 
     def __init__(self, vocab_file, merges_file):
-        self.id_of, self.ranks, self.special = read_vocabulary(vocab_file, merges_file)
+        self.use(*read_vocabulary(vocab_file, merges_file))
+
+    def use(self, id_of, ranks, special):
+        """Work with these three dictionaries, as read_vocabulary returns them."""
+        self.id_of, self.ranks, self.special = id_of, ranks, special
         self.bytes_of = {token_id: token for token, token_id in self.id_of.items()}
         self.bytes_of |= {token_id: text.encode() for text, token_id in self.special.items()}
         self.n_vocab = len(self.bytes_of)
         self._ids_of_piece = {}
 
+    def split(self, text):
+        """The pieces of a text that are tokenized one by one."""
+        return GPT2_PATTERN.findall(text)
+
+    def merged(self, piece):
+        """The tokens of a piece, as bytes."""
+        return apply_merges(tuple(bytes([byte]) for byte in piece.encode()), self.ranks)
+
     def _encode_ordinary(self, text):
         ids = []
-        for piece in GPT2_PATTERN.findall(whole_characters(text)):
+        for piece in self.split(whole_characters(text)):
             if piece not in self._ids_of_piece:
-                smallest = tuple(bytes([byte]) for byte in piece.encode())
-                self._ids_of_piece[piece] = [self.id_of[token] for token in apply_merges(smallest, self.ranks)]
+                self._ids_of_piece[piece] = [self.id_of[token] for token in self.merged(piece)]
             ids += self._ids_of_piece[piece]
         return ids
 
@@ -404,8 +415,11 @@ class MultiHeadAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.register_buffer("mask", future_mask(context_length), persistent=False)
 
-    def project(self, x):
-        """Queries, keys and values of x (B, T, d_in), split into heads: (B, H, T, K) each."""
+    def project(self, x, positions=None):
+        """Queries, keys and values of x (B, T, d_in), split into heads: (B, H, T, K) each.
+
+        Where a token stands does not matter here; ``positions`` are for another kind of attention (section 4.8).
+        """
         guards.vectors(x, self.W_query.in_features, len(self.mask))
         projected = self.W_query(x), self.W_key(x), self.W_value(x)                      # (B, T, H * K) each
         return tuple(p.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for p in projected)
@@ -545,6 +559,7 @@ class GPTModel(nn.Module):
     def __init__(self, cfg):
         super().__init__()
         guards.config(cfg, GPT_CONFIG_124M, optional=["tie_weights"])
+        self.context_length = cfg["context_length"]
         self.tok_emb = nn.Embedding(cfg["vocab_size"], cfg["emb_dim"])
         self.pos_emb = nn.Embedding(cfg["context_length"], cfg["emb_dim"])
         self.drop_emb = nn.Dropout(cfg["drop_rate"])
@@ -560,11 +575,15 @@ class GPTModel(nn.Module):
             nn.init.normal_(self.tok_emb.weight, std=0.02)
             self.pos_emb.weight.data.mul_(0.02)
 
+    def embed(self, in_idx, positions):
+        """Vectors (B, T, D): what each token is, plus where it stands."""
+        return self.tok_emb(in_idx) + self.pos_emb(positions)                # (B, T, D) + (T, D)
+
     def features(self, in_idx):
         """Vectors (B, T, D) that the output layer turns into logits."""
-        guards.token_ids(in_idx, self.tok_emb.num_embeddings, self.pos_emb.num_embeddings)
+        guards.token_ids(in_idx, self.tok_emb.num_embeddings, self.context_length)
         positions = torch.arange(in_idx.shape[1], device=in_idx.device)
-        x = self.drop_emb(self.tok_emb(in_idx) + self.pos_emb(positions))    # (B, T, D) + (T, D)
+        x = self.drop_emb(self.embed(in_idx, positions))
         return self.final_norm(self.trf_blocks(x))                           # (B, T, D)
 
     def forward(self, in_idx):
@@ -593,3 +612,74 @@ def generate_text_simple(model, idx, max_new_tokens, context_size):
         newest = logits[:, -1].argmax(dim=-1, keepdim=True)           # (B, 1)
         idx = torch.cat([idx, newest], dim=1)                         # one token longer
     return idx
+
+
+class RMSNorm(nn.Module):
+    """Divide each token's numbers by the root of their mean square, then scale them. (..., D) -> (..., D)"""
+
+    def __init__(self, emb_dim, eps=1e-6):
+        super().__init__()
+        self.eps = eps
+        self.scale = nn.Parameter(torch.ones(emb_dim))
+
+    def forward(self, x):
+        mean_square = x.square().mean(dim=-1, keepdim=True)                # (..., 1)
+        return self.scale * x * torch.rsqrt(mean_square + self.eps)
+
+
+class SwiGLUFeedForward(nn.Module):
+    """Feed forward network with a gate: down(silu(gate(x)) * up(x)). (..., D) -> (..., D)"""
+
+    def __init__(self, cfg):
+        super().__init__()
+        d, hidden = cfg["emb_dim"], 8 * cfg["emb_dim"] // 3
+        self.gate, self.up = nn.Linear(d, hidden, bias=False), nn.Linear(d, hidden, bias=False)
+        self.down = nn.Linear(hidden, d, bias=False)
+
+    def forward(self, x):
+        return self.down(nn.functional.silu(self.gate(x)) * self.up(x))
+
+
+def rotate(x, positions=None, base=10_000.0):
+    """Turn queries or keys (B, H, T, K) by their positions (T,); number i is paired with number i + K / 2."""
+    T, K = x.shape[-2:]
+    positions = torch.arange(T, device=x.device) if positions is None else positions
+    speeds = base ** -(torch.arange(K // 2, device=x.device) / (K // 2))      # (K / 2,), from 1 downwards
+    angles = positions[..., None] * speeds                                    # (T, K / 2)
+    cos, sin = angles.cos(), angles.sin()
+    first, second = x.chunk(2, dim=-1)                                        # (B, H, T, K / 2) each
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+
+class RotaryAttention(FusedMultiHeadAttention):
+    """Causal attention whose queries and keys are turned by their positions."""
+
+    def project(self, x, positions=None):
+        queries, keys, values = super().project(x)
+        return rotate(queries, positions), rotate(keys, positions), values
+
+
+class GroupedQueryAttention(FusedMultiHeadAttention):
+    """Causal attention with fewer heads for keys and values than for queries."""
+
+    def __init__(self, d_in, d_out, context_length, dropout, num_heads, num_kv_heads, qkv_bias=False):
+        super().__init__(d_in, d_out, context_length, dropout, num_heads, qkv_bias)
+        guards.divisible(num_heads=num_heads, num_kv_heads=num_kv_heads)
+        self.num_kv_heads = num_kv_heads
+        self.W_key = nn.Linear(d_in, num_kv_heads * self.head_dim, bias=qkv_bias)
+        self.W_value = nn.Linear(d_in, num_kv_heads * self.head_dim, bias=qkv_bias)
+
+    def project(self, x, positions=None):
+        """Queries (B, H, T, K); keys and values (B, num_kv_heads, T, K)."""
+        projected = self.W_query(x), self.W_key(x), self.W_value(x)
+        return tuple(p.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for p in projected)
+
+    def for_each_head(self, shared):
+        """Keys or values repeated, so that each head of queries has some: (B, H, T, K)."""
+        return shared.repeat_interleave(self.num_heads // self.num_kv_heads, dim=1)
+
+    def attention_weights(self, queries, keys):
+        return super().attention_weights(queries, self.for_each_head(keys))
+
+    def context_vectors(self, queries, keys, values):
+        return super().context_vectors(queries, self.for_each_head(keys), self.for_each_head(values))

@@ -29,6 +29,7 @@ from tqdm.auto import tqdm
 from shared import guards
 from shared.assets import fetch_gpt2, gpt2_vocabulary
 from shared.checkpoints import remaining_batches
+from shared.gguf_files import GgufFile, gpt2_settings, llama_settings, vocabulary, vocabulary_settings, write_gguf
 from shared.gpt2_files import read_config, read_tensors
 from shared.texts import whole_characters
 
@@ -194,18 +195,29 @@ class BytePairTokenizer:
     """
 
     def __init__(self, vocab_file, merges_file):
-        self.id_of, self.ranks, self.special = read_vocabulary(vocab_file, merges_file)
+        self.use(*read_vocabulary(vocab_file, merges_file))
+
+    def use(self, id_of, ranks, special):
+        """Work with these three dictionaries, as read_vocabulary returns them."""
+        self.id_of, self.ranks, self.special = id_of, ranks, special
         self.bytes_of = {token_id: token for token, token_id in self.id_of.items()}
         self.bytes_of |= {token_id: text.encode() for text, token_id in self.special.items()}
         self.n_vocab = len(self.bytes_of)
         self._ids_of_piece = {}
 
+    def split(self, text):
+        """The pieces of a text that are tokenized one by one."""
+        return GPT2_PATTERN.findall(text)
+
+    def merged(self, piece):
+        """The tokens of a piece, as bytes."""
+        return apply_merges(tuple(bytes([byte]) for byte in piece.encode()), self.ranks)
+
     def _encode_ordinary(self, text):
         ids = []
-        for piece in GPT2_PATTERN.findall(whole_characters(text)):
+        for piece in self.split(whole_characters(text)):
             if piece not in self._ids_of_piece:
-                smallest = tuple(bytes([byte]) for byte in piece.encode())
-                self._ids_of_piece[piece] = [self.id_of[token] for token in apply_merges(smallest, self.ranks)]
+                self._ids_of_piece[piece] = [self.id_of[token] for token in self.merged(piece)]
             ids += self._ids_of_piece[piece]
         return ids
 
@@ -418,8 +430,11 @@ class MultiHeadAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.register_buffer("mask", future_mask(context_length), persistent=False)
 
-    def project(self, x):
-        """Queries, keys and values of x (B, T, d_in), split into heads: (B, H, T, K) each."""
+    def project(self, x, positions=None):
+        """Queries, keys and values of x (B, T, d_in), split into heads: (B, H, T, K) each.
+
+        Where a token stands does not matter here; ``positions`` are for another kind of attention (section 4.8).
+        """
         guards.vectors(x, self.W_query.in_features, len(self.mask))
         projected = self.W_query(x), self.W_key(x), self.W_value(x)                      # (B, T, H * K) each
         return tuple(p.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for p in projected)
@@ -559,6 +574,7 @@ class GPTModel(nn.Module):
     def __init__(self, cfg):
         super().__init__()
         guards.config(cfg, GPT_CONFIG_124M, optional=["tie_weights"])
+        self.context_length = cfg["context_length"]
         self.tok_emb = nn.Embedding(cfg["vocab_size"], cfg["emb_dim"])
         self.pos_emb = nn.Embedding(cfg["context_length"], cfg["emb_dim"])
         self.drop_emb = nn.Dropout(cfg["drop_rate"])
@@ -574,11 +590,15 @@ class GPTModel(nn.Module):
             nn.init.normal_(self.tok_emb.weight, std=0.02)
             self.pos_emb.weight.data.mul_(0.02)
 
+    def embed(self, in_idx, positions):
+        """Vectors (B, T, D): what each token is, plus where it stands."""
+        return self.tok_emb(in_idx) + self.pos_emb(positions)                # (B, T, D) + (T, D)
+
     def features(self, in_idx):
         """Vectors (B, T, D) that the output layer turns into logits."""
-        guards.token_ids(in_idx, self.tok_emb.num_embeddings, self.pos_emb.num_embeddings)
+        guards.token_ids(in_idx, self.tok_emb.num_embeddings, self.context_length)
         positions = torch.arange(in_idx.shape[1], device=in_idx.device)
-        x = self.drop_emb(self.tok_emb(in_idx) + self.pos_emb(positions))    # (B, T, D) + (T, D)
+        x = self.drop_emb(self.embed(in_idx, positions))
         return self.final_norm(self.trf_blocks(x))                           # (B, T, D)
 
     def forward(self, in_idx):
@@ -607,6 +627,77 @@ def generate_text_simple(model, idx, max_new_tokens, context_size):
         newest = logits[:, -1].argmax(dim=-1, keepdim=True)           # (B, 1)
         idx = torch.cat([idx, newest], dim=1)                         # one token longer
     return idx
+
+
+class RMSNorm(nn.Module):
+    """Divide each token's numbers by the root of their mean square, then scale them. (..., D) -> (..., D)"""
+
+    def __init__(self, emb_dim, eps=1e-6):
+        super().__init__()
+        self.eps = eps
+        self.scale = nn.Parameter(torch.ones(emb_dim))
+
+    def forward(self, x):
+        mean_square = x.square().mean(dim=-1, keepdim=True)                # (..., 1)
+        return self.scale * x * torch.rsqrt(mean_square + self.eps)
+
+
+class SwiGLUFeedForward(nn.Module):
+    """Feed forward network with a gate: down(silu(gate(x)) * up(x)). (..., D) -> (..., D)"""
+
+    def __init__(self, cfg):
+        super().__init__()
+        d, hidden = cfg["emb_dim"], 8 * cfg["emb_dim"] // 3
+        self.gate, self.up = nn.Linear(d, hidden, bias=False), nn.Linear(d, hidden, bias=False)
+        self.down = nn.Linear(hidden, d, bias=False)
+
+    def forward(self, x):
+        return self.down(nn.functional.silu(self.gate(x)) * self.up(x))
+
+
+def rotate(x, positions=None, base=10_000.0):
+    """Turn queries or keys (B, H, T, K) by their positions (T,); number i is paired with number i + K / 2."""
+    T, K = x.shape[-2:]
+    positions = torch.arange(T, device=x.device) if positions is None else positions
+    speeds = base ** -(torch.arange(K // 2, device=x.device) / (K // 2))      # (K / 2,), from 1 downwards
+    angles = positions[..., None] * speeds                                    # (T, K / 2)
+    cos, sin = angles.cos(), angles.sin()
+    first, second = x.chunk(2, dim=-1)                                        # (B, H, T, K / 2) each
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+
+class RotaryAttention(FusedMultiHeadAttention):
+    """Causal attention whose queries and keys are turned by their positions."""
+
+    def project(self, x, positions=None):
+        queries, keys, values = super().project(x)
+        return rotate(queries, positions), rotate(keys, positions), values
+
+
+class GroupedQueryAttention(FusedMultiHeadAttention):
+    """Causal attention with fewer heads for keys and values than for queries."""
+
+    def __init__(self, d_in, d_out, context_length, dropout, num_heads, num_kv_heads, qkv_bias=False):
+        super().__init__(d_in, d_out, context_length, dropout, num_heads, qkv_bias)
+        guards.divisible(num_heads=num_heads, num_kv_heads=num_kv_heads)
+        self.num_kv_heads = num_kv_heads
+        self.W_key = nn.Linear(d_in, num_kv_heads * self.head_dim, bias=qkv_bias)
+        self.W_value = nn.Linear(d_in, num_kv_heads * self.head_dim, bias=qkv_bias)
+
+    def project(self, x, positions=None):
+        """Queries (B, H, T, K); keys and values (B, num_kv_heads, T, K)."""
+        projected = self.W_query(x), self.W_key(x), self.W_value(x)
+        return tuple(p.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for p in projected)
+
+    def for_each_head(self, shared):
+        """Keys or values repeated, so that each head of queries has some: (B, H, T, K)."""
+        return shared.repeat_interleave(self.num_heads // self.num_kv_heads, dim=1)
+
+    def attention_weights(self, queries, keys):
+        return super().attention_weights(queries, self.for_each_head(keys))
+
+    def context_vectors(self, queries, keys, values):
+        return super().context_vectors(queries, self.for_each_head(keys), self.for_each_head(values))
 
 
 # ch05_pretraining ---------------------------------------------------------------------------------
@@ -848,7 +939,7 @@ def choose_next(logits, temperature=0.0, top_k=None, top_p=None):
 class KeyValueCache:
     """Keys and values of the tokens that a model has read so far, for every block.
 
-    Letters used for shapes: L blocks, B texts, H heads, K numbers per head.
+    Letters used for shapes: L blocks, B texts, H heads that have keys, K numbers per head.
 
     Args:
         model: a GPTModel.
@@ -864,11 +955,12 @@ class KeyValueCache:
     """
 
     def __init__(self, model, batch_size, max_tokens):
-        guards.room_in_context(max_tokens, model.pos_emb.num_embeddings)
+        guards.room_in_context(max_tokens, model.context_length)
         blocks, att = model.trf_blocks, model.trf_blocks[0].att
+        n_heads = getattr(att, "num_kv_heads", att.num_heads)                 # fewer, where heads share keys
         self.length = 0
-        self.keys_values = model.pos_emb.weight.new_empty(
-            len(blocks), 2, batch_size, att.num_heads, max_tokens, att.head_dim)
+        self.keys_values = model.tok_emb.weight.new_empty(
+            len(blocks), 2, batch_size, n_heads, max_tokens, att.head_dim)
 
 
 @torch.no_grad()
@@ -880,14 +972,15 @@ def read_with_cache(model, ids, cache):
     """
     guards.room_in_cache(ids, cache, model.tok_emb.num_embeddings)
     start, end = cache.length, cache.length + ids.shape[1]
-    # (T, end): a row per new token; a single one sees everything.
-    visible = ~model.trf_blocks[0].att.mask[start:end, :end] if ids.shape[1] > 1 else None
-    x = model.tok_emb(ids) + model.pos_emb.weight[start:end]                     # (B, T, D)
+    positions = torch.arange(start, end, device=ids.device)
+    # (T, end): a row per new token, True where it may look; a single one sees everything.
+    visible = torch.arange(end, device=ids.device) <= positions[:, None] if ids.shape[1] > 1 else None
+    x = model.embed(ids, positions)                                              # (B, T, D)
     for block, stored in zip(model.trf_blocks, cache.keys_values):
-        queries, keys, values = block.att.project(block.norm1(x))                # (B, H, T, K) each
+        queries, keys, values = block.att.project(block.norm1(x), positions)     # (B, H, T, K) each
         stored[0, :, :, start:end], stored[1, :, :, start:end] = keys, values    # a view: this fills the cache
         mixed = nn.functional.scaled_dot_product_attention(
-            queries, stored[0, :, :, :end], stored[1, :, :, :end], attn_mask=visible)
+            queries, stored[0, :, :, :end], stored[1, :, :, :end], attn_mask=visible, enable_gqa=True)
         x = x + block.att.out_proj(mixed.transpose(1, 2).flatten(2))           # (B, T, D)
         x = x + block.ff(block.norm2(x))
     cache.length = end
@@ -1164,7 +1257,7 @@ def export_gpt2(model, cfg, folder):
         tensors[f"transformer.{name}"] = joined.contiguous()
     config = {
         "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "activation_function": "gelu_new",
-        "vocab_size": model.tok_emb.num_embeddings, "n_positions": model.pos_emb.num_embeddings,
+        "vocab_size": model.tok_emb.num_embeddings, "n_positions": model.context_length,
         "n_embd": model.tok_emb.embedding_dim, "n_layer": len(model.trf_blocks),
         "n_head": model.trf_blocks[0].att.num_heads, "layer_norm_epsilon": model.final_norm.eps,
         "attn_pdrop": cfg["drop_rate"], "embd_pdrop": cfg["drop_rate"], "resid_pdrop": cfg["drop_rate"],
@@ -1179,6 +1272,260 @@ def export_gpt2(model, cfg, folder):
     except SafetensorError as error:        # so it reports a full disk
         raise OSError(f"{folder / 'model.safetensors'} cannot be written: {error}") from error
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+class ModernAttention(GroupedQueryAttention):
+    """Causal attention with shared keys and values, whose queries and keys are turned by their positions."""
+
+    def __init__(self, cfg):
+        width = cfg["emb_dim"]
+        super().__init__(width, width, cfg["context_length"], 0.0, cfg["n_heads"], cfg["n_kv_heads"])
+        self.out_proj = nn.Linear(width, width, bias=False)
+        self.rope_base = cfg["rope_base"]
+
+    def project(self, x, positions=None):
+        """Queries (B, H, T, K); keys and values (B, num_kv_heads, T, K)."""
+        queries, keys, values = super().project(x)
+        return rotate(queries, positions, self.rope_base), rotate(keys, positions, self.rope_base), values
+
+
+class ModernBlock(nn.Module):
+    """A block of Llama's kind: (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.att, self.ff = ModernAttention(cfg), SwiGLUFeedForward(cfg)
+        self.norm1, self.norm2 = (RMSNorm(cfg["emb_dim"], cfg["norm_eps"]) for _ in range(2))
+
+    def forward(self, x):
+        x = x + self.att(self.norm1(x))
+        return x + self.ff(self.norm2(x))
+
+
+class ModernGPT(nn.Module):
+    """A model of Llama's kind with GPTModel's outer names: ids (B, T) -> logits (B, T, vocab_size).
+
+    Args:
+        cfg: vocab_size, context_length, emb_dim, hidden_dim, n_heads, n_kv_heads, n_layers, rope_base (the base of the
+            speeds of rotation), norm_eps; with ``tie_weights`` True the output layer uses the token embedding's matrix.
+
+    Source: Touvron et al. (2023), "LLaMA: Open and Efficient Foundation Language Models", section 2.2.
+    """
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.context_length = cfg["context_length"]
+        self.tok_emb = nn.Embedding(cfg["vocab_size"], cfg["emb_dim"])
+        self.trf_blocks = nn.Sequential(*[ModernBlock(cfg) for _ in range(cfg["n_layers"])])
+        self.final_norm = RMSNorm(cfg["emb_dim"], cfg["norm_eps"])
+        self.out_head = nn.Linear(cfg["emb_dim"], cfg["vocab_size"], bias=False)
+        if cfg["tie_weights"]:
+            self.out_head.weight = self.tok_emb.weight
+            nn.init.normal_(self.tok_emb.weight, std=0.02)
+        for block in self.trf_blocks[1:]:
+            block.att.mask = self.trf_blocks[0].att.mask                         # one mask serves all blocks
+
+    def embed(self, in_idx, positions):
+        """Vectors (B, T, D) of the tokens; where they stand is the attention's business."""
+        return self.tok_emb(in_idx)
+
+    def features(self, in_idx):
+        """Vectors (B, T, D) that the output layer turns into logits."""
+        guards.token_ids(in_idx, self.tok_emb.num_embeddings, self.context_length)
+        return self.final_norm(self.trf_blocks(self.tok_emb(in_idx)))
+
+    def forward(self, in_idx):
+        return self.out_head(self.features(in_idx))                              # (B, T, V)
+
+
+def halves_from_neighbours(rows, n_heads):
+    """Rows of queries or keys (n_heads * K, D), stored for pairs of neighbours, in the order for pairs of halves."""
+    return rows.unflatten(0, (n_heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+
+
+def modern_layout(model):
+    """Which parameter of a ModernGPT belongs to which tensor of a GGUF file.
+
+    Yields (name in the file, parameter, number of heads if the rows are stored for pairs of neighbours, else None).
+    """
+    yield "token_embd.weight", model.tok_emb.weight, None
+    for i, block in enumerate(model.trf_blocks):
+        att, ff = block.att, block.ff
+        yield f"blk.{i}.attn_norm.weight", block.norm1.scale, None
+        yield f"blk.{i}.attn_q.weight", att.W_query.weight, att.num_heads
+        yield f"blk.{i}.attn_k.weight", att.W_key.weight, att.num_kv_heads
+        yield f"blk.{i}.attn_v.weight", att.W_value.weight, None
+        yield f"blk.{i}.attn_output.weight", att.out_proj.weight, None
+        yield f"blk.{i}.ffn_norm.weight", block.norm2.scale, None
+        yield f"blk.{i}.ffn_gate.weight", ff.gate.weight, None
+        yield f"blk.{i}.ffn_up.weight", ff.up.weight, None
+        yield f"blk.{i}.ffn_down.weight", ff.down.weight, None
+    yield "output_norm.weight", model.final_norm.scale, None
+    if model.out_head.weight is not model.tok_emb.weight:
+        yield "output.weight", model.out_head.weight, None
+
+
+@torch.no_grad()
+def load_modern(file, context_length=2_048, in_order=halves_from_neighbours):
+    """A ModernGPT in eval mode with the weights of a GgufFile of the architecture llama.
+
+    Args:
+        context_length: the most tokens that it shall read; at most the file's own number.
+        in_order: what is done to the rows of queries and keys.
+
+    Raises:
+        ValueError: if the file is of another kind of model, or a tensor is missing, left over or of another shape.
+    """
+    cfg = llama_settings(file)
+    tied = "output.weight" not in file.tensors
+    cfg |= {"context_length": min(context_length, cfg["context_length"]), "tie_weights": tied}
+    with torch.device("meta"):
+        model = ModernGPT(cfg)
+    model = model.to_empty(device="cpu").eval()
+    model.out_head.weight = model.tok_emb.weight if tied else model.out_head.weight
+    mask = future_mask(cfg["context_length"])
+    for block in model.trf_blocks:
+        block.att.mask = mask
+    layout = list(modern_layout(model))
+    file.holds_only({name: parameter.shape for name, parameter, _ in layout})
+    for name, parameter, n_heads in layout:
+        tensor = file.tensor(name)
+        parameter.copy_(in_order(tensor, n_heads) if n_heads else tensor)
+    return model
+
+
+class DigitTokenizer(BytePairTokenizer):
+    """Byte pair encoding with every digit a piece of its own, for the vocabulary of a GGUF file.
+
+    Args:
+        file: a GgufFile. Raises ValueError if its tokenizer splits in another way.
+    """
+
+    def __init__(self, file):
+        self.use(*vocabulary(file, splitting=("smollm",)))
+
+    def split(self, text):
+        """The pieces of a text that are tokenized one by one."""
+        pieces = []
+        for part in regex.findall(r"\p{N}|\P{N}+", text):
+            pieces += super().split(part)
+        return pieces
+
+    def merged(self, piece):
+        """The tokens of a piece, as bytes; bytes without a token are left out."""
+        return [token for token in super().merged(piece) if token in self.id_of]
+
+
+def chat_ids(messages, tokenizer):
+    """Ids of a conversation in SmolLM2's form, up to where the assistant is to speak.
+
+    Args:
+        messages: pairs of a role (system, user or assistant) and a text.
+        tokenizer: with the special tokens <|im_start|> and <|im_end|>, as DigitTokenizer.
+    """
+    start, end = tokenizer.special["<|im_start|>"], tokenizer.special["<|im_end|>"]
+    ids = []
+    for role, text in messages:
+        ids += [start, *tokenizer.encode(f"{role}\n{text}", disallowed_special=()), end, *tokenizer.encode("\n")]
+    return [*ids, start, *tokenizer.encode("assistant\n")]
+
+
+GGUF_NAMES = {
+    "wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm", "lm_head": "output",
+    "ln_1": "attn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output",
+    "ln_2": "ffn_norm", "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down",
+}
+
+
+def gguf_name(name):
+    """What GGUF calls a tensor of GPT-2's file.
+
+    >>> gguf_name("h.3.attn.c_attn.weight")
+    'blk.3.attn_qkv.weight'
+    """
+    *parts, kind = name.split(".")
+    block = f"blk.{parts[1]}." if parts[0] == "h" else ""
+    return f"{block}{GGUF_NAMES['.'.join(parts[2:] if block else parts)]}.{kind}"
+
+
+def neighbours_from_halves(rows, n_heads):
+    """The way back from halves_from_neighbours."""
+    return rows.unflatten(0, (n_heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+
+
+def gguf_tensors(model):
+    """(name, tensor) of all that a GGUF file of a GPTModel or ModernGPT holds; matrices are (out, in)."""
+    if isinstance(model, ModernGPT):
+        for name, parameter, n_heads in modern_layout(model):
+            yield name, neighbours_from_halves(parameter, n_heads) if n_heads else parameter
+        return
+    for name, parameters, _ in gpt2_layout(model, own_head=model.out_head.weight is not model.tok_emb.weight):
+        if parameters[0] is None:       # no bias at queries, keys and values
+            yield gguf_name(name), torch.zeros(3 * model.tok_emb.embedding_dim)
+        else:
+            yield gguf_name(name), torch.cat(parameters)
+
+
+def gguf_settings(model):
+    """(architecture, {setting: number}) of a model, as llama.cpp names them."""
+    block, modern = model.trf_blocks[0], isinstance(model, ModernGPT)
+    sizes = {"context_length": model.context_length, "embedding_length": model.tok_emb.embedding_dim,
+             "block_count": len(model.trf_blocks), "attention.head_count": block.att.num_heads}
+    if modern:
+        sizes |= {"feed_forward_length": block.ff.up.out_features, "attention.head_count_kv": block.att.num_kv_heads,
+                  "rope.dimension_count": block.att.head_dim, "rope.freq_base": float(block.att.rope_base),
+                  "attention.layer_norm_rms_epsilon": block.norm1.eps, "vocab_size": model.tok_emb.num_embeddings}
+    else:
+        sizes |= {"feed_forward_length": block.ff.layers[0].out_features,
+                  "attention.layer_norm_epsilon": block.norm1.eps}
+    architecture = "llama" if modern else "gpt2"
+    return architecture, {f"{architecture}.{name}": value for name, value in sizes.items()}
+
+
+def export_gguf(model, folder, kind="F32", tokenizer=None):
+    """Write a GPTModel or ModernGPT as ``model.gguf``, with a ``Modelfile`` for Ollama beside it.
+
+    Args:
+        kind: form of the matrices, "F32", "F16" or "Q8_0".
+        tokenizer: a BytePairTokenizer; by default GPT-2's.
+
+    Raises:
+        ValueError: for another kind, or a vocabulary that is not the model's.
+        OSError: if the folder cannot be written; an older model.gguf stays as it was then.
+    """
+    tokenizer = tokenizer or BytePairTokenizer(*gpt2_vocabulary())
+    guards.same_vocabulary(tokenizer.n_vocab, model.tok_emb.num_embeddings)
+    architecture, settings = gguf_settings(model)
+    splits_digits = isinstance(tokenizer, DigitTokenizer)
+    settings |= vocabulary_settings(tokenizer, "smollm" if splits_digits else "gpt-2")
+    settings["tokenizer.ggml.eos_token_id"] = tokenizer.special["<|im_end|>" if splits_digits else "<|endoftext|>"]
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_gguf(folder / "model.gguf", architecture, settings, gguf_tensors(model), kind)
+    words = f"FROM ./model.gguf\nTEMPLATE {{{{ .Prompt }}}}\nPARAMETER num_ctx {model.context_length}\n"
+    (folder / "Modelfile").write_text(words, encoding="utf-8")
+
+
+@torch.no_grad()
+def load_gguf(path):
+    """(model, tokenizer) of a GGUF file that export_gguf wrote, or of another of the architecture llama or gpt2.
+
+    Raises ValueError or OSError if the file cannot be read, or asks for what the models do not compute.
+    """
+    file = GgufFile(path)
+    if file.settings.get("general.architecture") != "gpt2":
+        tokenizer = DigitTokenizer(file)
+        return load_modern(file), tokenizer
+    model = GPTModel(GPT_CONFIG_124M | gpt2_settings(file)).eval()
+    own_head = "output.weight" in file.tensors
+    layout = {gguf_name(name): parameters for name, parameters, _ in gpt2_layout(model, own_head)}
+    file.holds_only({name: (len(parts) * len(parts[0]), *parts[0].shape[1:]) for name, parts in layout.items()})
+    for name, parameters in layout.items():
+        for parameter, piece in zip(parameters, file.tensor(name).chunk(len(parameters))):
+            parameter.copy_(piece)
+    tokenizer = BytePairTokenizer(*gpt2_vocabulary())
+    tokenizer.use(*vocabulary(file, splitting=("gpt-2",)))
+    return model, tokenizer
 
 
 # ch06_classification ------------------------------------------------------------------------------
@@ -1411,7 +1758,7 @@ def plot_values(epochs_seen, examples_seen, train_values, val_values, label="los
 def spam_probability(text, model, tokenizer, device, max_length=None, pad_token_id=50256):
     """Probability that a text is of class 1; it is cut to ``max_length`` tokens, at most to the model's context."""
     guards.some_text(text, max_length)
-    context_length = model.pos_emb.num_embeddings
+    context_length = model.context_length
     ids = tokenizer.encode(text, disallowed_special=())[: min(max_length or context_length, context_length)]
     with eval_mode(model):
         logits = class_logits(model, torch.tensor([ids], dtype=torch.int64, device=device), pad_token_id)
@@ -1433,7 +1780,7 @@ def precision_and_recall(called, is_spam):
 
 def spam_score(texts, model, tokenizer, device):
     """How far spam outweighs ham, logit minus logit, for a list of texts: a tensor (N,). Above 0 means spam."""
-    encoded = [tokenizer.encode(text, disallowed_special=())[: model.pos_emb.num_embeddings] for text in texts]
+    encoded = [tokenizer.encode(text, disallowed_special=())[: model.context_length] for text in texts]
     longest = max(map(len, encoded))
     ids = torch.tensor([row + [50256] * (longest - len(row)) for row in encoded], dtype=torch.int64, device=device)
     with eval_mode(model):

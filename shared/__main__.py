@@ -1,4 +1,4 @@
-"""The course's commands: python3 -m shared lab | test | carry | notebooks | figures | doctor | progress | anki
+"""The course's commands: python3 -m shared lab | test | carry | notebooks | figures | progress | anki | chat | doctor
 
 Standard library only, because it runs before anything is installed, and readable by Python 3.8, so that a Python
 which is too old says so instead of stopping with a SyntaxError: everything else is imported after that question.
@@ -31,6 +31,7 @@ Run it in the course's folder, or from anywhere as: python3 PATH/TO/COURSE/share
   figures [--write] [PATH]  known figures: run the notebooks and show what differs; --write stores it
   progress                  what you have solved, by chapter and section, and the cards that are due today
   anki FILE.apkg            write the flashcards as a package for Anki, a deck for each chapter
+  chat [MODEL] [options]    talk with a model in the terminal: smollm2, 13M, 124M, a GGUF file, a folder of yours
   doctor                    what is installed, found and missing on this machine, and what to do about it
 
 All but carry and doctor first make sure of the environment: the folder .venv with the packages of requirements.txt.
@@ -185,12 +186,22 @@ def carry(options):
 
 
 def in_environment(module, options):
-    """main(options) of a module in the environment's Python, because it needs packages; options may be paths."""
+    """main(options) of a module in the environment's Python, because it needs packages."""
     from shared import environment
 
     python = environment.python_for_course()
-    options = [option if option.startswith("-") else os.path.join(START, option) for option in options]
     return run(call_main(python, module, *options), environment.course_environment(python))[0]
+
+
+def on_files(module, options):
+    """The same, with options that are paths from where the user stands."""
+    return in_environment(module, [opt if opt.startswith("-") else os.path.join(START, opt) for opt in options])
+
+
+def chat(options):
+    """The model may be a path from where the user stands, or a name such as 13M."""
+    paths = [os.path.join(START, option) for option in options]
+    return in_environment("chat", [path if os.path.exists(path) else option for option, path in zip(options, paths)])
 
 
 def doctor(options):
@@ -206,12 +217,10 @@ def doctor(options):
     return doctor_main(options)
 
 
-IN_ENVIRONMENT = {
-    "notebooks": "notebooks", "figures": "figures.record", "progress": "study.report", "anki": "study.anki",
-}  # fmt: skip
+ON_FILES = {"notebooks": "notebooks", "figures": "figures.record", "progress": "study.report", "anki": "study.anki"}
 COMMANDS = {
-    "lab": lab, "test": test, "carry": carry, "doctor": doctor,
-    **{name: functools.partial(in_environment, module) for name, module in IN_ENVIRONMENT.items()},
+    "lab": lab, "test": test, "carry": carry, "doctor": doctor, "chat": chat,
+    **{name: functools.partial(on_files, module) for name, module in ON_FILES.items()},
 }
 
 

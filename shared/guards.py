@@ -425,6 +425,12 @@ def arrays_fit(arrays, wanted, n_blocks):
             raise ValueError(f"params has {name}, for which the model has no place")
 
 
+def same_vocabulary(n_tokenizer, n_model):
+    """A tokenizer must have as many tokens as the model."""
+    if n_tokenizer != n_model:
+        raise ValueError(f"the tokenizer has {n_tokenizer} tokens, the model {n_model}; pass the model's own tokenizer")
+
+
 # Appendix D ---------------------------------------------------------------------------------------------
 
 

@@ -203,3 +203,23 @@ def size_of_the_cache(cache_bytes):
     same(cache_bytes(cfg | {"emb_dim": 6, "n_layers": 5}, 3, 7, 1), 1260, "it is right for another width and depth")
     same(cache_bytes(cfg, 1, 0, 4), 0, "a cache without tokens takes nothing")
     claim(isinstance(cache_bytes(cfg, 1, 3, 4), int), "the result is an int: bytes have no fractions")
+
+
+@exercise("5.10")
+def eight_bits(to_q8):
+    def case(numbers, step, levels, words):
+        d, whole = to_q8(list(numbers))
+        claim(abs(d - step) <= 1e-6 * abs(step), f"{words}: the step is {step:.6g}; yours is {d:.6g}")
+        same([int(level) for level in whole], levels, f"{words}: the whole numbers")
+        claim(all(float(level) == int(level) for level in whole), "the levels are whole numbers")
+
+    case([1.27, -0.5, 0.004], 0.01, [127, -50, 0], "in the example worked by hand")
+    case([-2.54, 1.0, 0.031], 0.02, [-127, 50, 2], "where the largest is negative")
+    case([0.0, 0.0, 0.0, 0.0], 0.0, [0, 0, 0, 0], "where all are 0")
+    case([0.127, 0.0634, -0.0637], 0.001, [127, 63, -64], "rounded to the nearest, not down")
+    case([5.0], 5 / 127, [127], "for a single number")
+    numbers = torch.linspace(-3.0, 2.0, 32, dtype=torch.float64).tolist()
+    d, whole = to_q8(numbers)
+    claim(abs(d - 3 / 127) < 1e-9 and len(whole) == 32, "a block of 32 has one step and 32 whole numbers")
+    worst = max(abs(d * level - number) for level, number in zip(whole, numbers))
+    claim(worst <= d / 2 * (1 + 1e-9), "no number comes back further off than half a step")

@@ -44,6 +44,11 @@ def in_place(p, share):
     return p / p.sum(dim=-1, keepdim=True)
 
 
+def to_q8(numbers, largest=None, levels=127, rounded=round):
+    d = (max(map(abs, numbers)) if largest is None else largest) / levels
+    return d, [rounded(number / d) if d else 0 for number in numbers]
+
+
 def cache_bytes(cfg, n_texts, n_tokens, bytes_per_number):
     return 2 * cfg["n_layers"] * n_texts * n_tokens * cfg["emb_dim"] * bytes_per_number
 
@@ -271,6 +276,24 @@ CASES = {
             ),
             "a float": (lambda *args: float(cache_bytes(*args)),),
             "in megabytes": (lambda *args: cache_bytes(*args) / 1e6,),
+        },
+    ),
+    "5.10": (
+        (to_q8,),
+        {
+            "127 levels of positive numbers only": (lambda x: (to_q8(x)[0], [max(0, n) for n in to_q8(x)[1]]),),
+            "largest instead of largest absolute value": (lambda x: to_q8(x, largest=max(x)),),
+            "divided by 128": (lambda x: to_q8(x, levels=128),),
+            "cut off instead of rounded": (lambda x: to_q8(x, rounded=int),),
+            "rounded down": (lambda x: to_q8(x, rounded=math.floor),),
+            "a block of zeros divides by 0": (
+                lambda x: (max(map(abs, x)) / 127, [round(n / (max(map(abs, x)) / 127)) for n in x]),
+            ),
+            "levels left as fractions": (lambda x: to_q8(x, rounded=float),),
+            "step and levels swapped": (lambda x: to_q8(x)[::-1],),
+            "from the smallest, as in Q4_1": (
+                lambda x: ((max(x) - min(x)) / 255, [round(n / ((max(x) - min(x)) / 255 or 1)) for n in x]),
+            ),
         },
     ),
     "5.7": (

@@ -71,7 +71,7 @@ FAULTS = {
         ("no shortcut around attention", "x = x + self.drop_shortcut(self.att(self.norm1(x)))", "x = self.drop_shortcut(self.att(self.norm1(x)))"),
         ("one norm used twice", "self.ff(self.norm2(x))", "self.ff(self.norm1(x))"),
         ("no dropout on the shortcut", "return x + self.drop_shortcut(self.ff(self.norm2(x)))", "return x + self.ff(self.norm2(x))"),
-        ("no positions", "self.tok_emb(in_idx) + self.pos_emb(positions)", "self.tok_emb(in_idx) + 0 * self.pos_emb(positions)"),
+        ("no positions", "return self.tok_emb(in_idx) + self.pos_emb(positions)  ", "return self.tok_emb(in_idx) + 0 * self.pos_emb(positions)  "),
         ("no dropout on the embeddings", "x = self.drop_emb(self.tok_emb", "x = (self.tok_emb"),
         ("no final norm", "return self.final_norm(self.trf_blocks(x))", "return self.trf_blocks(x)"),
         ("head with bias", 'nn.Linear(cfg["emb_dim"], cfg["vocab_size"], bias=False, device', 'nn.Linear(cfg["emb_dim"], cfg["vocab_size"], bias=True, device'),

@@ -25,6 +25,7 @@ import pytest
 import tqdm
 
 from shared import assets
+from shared.assets import download, places, table, vocabulary
 from shared.course import ROOT
 from shared.tests.limits import HANGS
 
@@ -134,7 +135,7 @@ other_server = pytest.fixture(running_server, name="other_server")
 
 
 class Clock:
-    """Stands in for the module ``time`` in assets: only the dripping server makes it advance."""
+    """Stands in for the module ``time`` in assets/download.py: only the dripping server makes it advance."""
 
     now = 0.0
 
@@ -148,7 +149,7 @@ class Clock:
 @pytest.fixture
 def clock(server, monkeypatch):
     server.clock = Clock()
-    monkeypatch.setattr(assets, "time", server.clock)
+    monkeypatch.setattr(download, "time", server.clock)
 
 
 @pytest.fixture
@@ -157,7 +158,7 @@ def impatient(monkeypatch):
     real, seconds = pooch.HTTPDownloader, [0.3]
 
     def downloader(*, timeout, **settings):
-        assert timeout == (assets.CONNECT_SECONDS, assets.READ_SECONDS)
+        assert timeout == (download.CONNECT_SECONDS, download.READ_SECONDS)
         return real(timeout=seconds.pop() if seconds else HANGS, **settings)
 
     monkeypatch.setattr(pooch, "HTTPDownloader", downloader)
@@ -179,17 +180,17 @@ def isolated(monkeypatch, tmp_path):
     for sample in SAMPLE_NAMES.values():
         (samples / sample).write_bytes(b"a stand-in\n")
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    monkeypatch.setattr(assets, "SAMPLES", samples)
-    monkeypatch.setattr(assets, "ASSETS", {})
-    monkeypatch.setattr(assets, "RETRY_PAUSE", 0.01)
-    monkeypatch.setattr(assets, "_unreachable", {})
-    monkeypatch.setattr(assets, "_reported_caches", set())
+    monkeypatch.setattr(places, "SAMPLES", samples)
+    monkeypatch.setattr(table, "ASSETS", {})
+    monkeypatch.setattr(download, "RETRY_PAUSE", 0.01)
+    monkeypatch.setattr(download, "_unreachable", {})
+    monkeypatch.setattr(places, "_reported_caches", set())
 
 
 def publish(name, *urls, content=STORY, **changes):
     """Enter a file with this content and these addresses into the course's table."""
     facts = {"urls": urls, "sha256": hashlib.sha256(content).hexdigest(), "n_bytes": len(content), "patience": 10}
-    assets.ASSETS[name] = dataclasses.replace(PUBLISHED[name], **(facts | changes))
+    table.ASSETS[name] = dataclasses.replace(PUBLISHED[name], **(facts | changes))
 
 
 def files_in(folder):
@@ -282,7 +283,7 @@ def test_sample_with_one_line(server, request, tmp_path, capfd, answer, cause, n
         request.getfixturevalue("impatient")
     publish("the-verdict.txt", server.url("/story", answer), patience=HANGS)
     found = assets.fetch("the-verdict.txt")
-    assert found == assets.Found("the-verdict.txt", assets.SAMPLES / "short-story.txt", "sample")
+    assert found == assets.Found("the-verdict.txt", places.SAMPLES / "short-story.txt", "sample")
     printed = capfd.readouterr()
     assert printed.out.count("\n") == 1 and printed.err == ""
     for part in ("the-verdict.txt", cause, "short-story.txt", f"{server.address}/story", str(tmp_path / "cache")):
@@ -354,7 +355,7 @@ def test_no_sample_gives_the_manual_steps(server, tmp_path):
 def test_missing_sample_is_an_error(monkeypatch):
     monkeypatch.setenv("COURSE_OFFLINE", "1")
     publish("the-verdict.txt", "http://127.0.0.1:9/never")
-    (assets.SAMPLES / "short-story.txt").unlink()
+    (places.SAMPLES / "short-story.txt").unlink()
     with pytest.raises(assets.AssetError, match="short-story.txt.* is missing"):
         assets.fetch("the-verdict.txt")
 
@@ -608,7 +609,7 @@ def test_folder_comes_before_the_cache(server, data_folder, tmp_path):
 def test_relative_folder_counts_from_the_course(monkeypatch, data_folder, tmp_path):
     publish("the-verdict.txt", "http://127.0.0.1:9/never")
     (data_folder / "the-verdict.txt").write_bytes(STORY)
-    monkeypatch.setattr(assets, "ROOT", tmp_path / "course")
+    monkeypatch.setattr(places, "ROOT", tmp_path / "course")
     (tmp_path / "course").mkdir()
     monkeypatch.setenv("COURSE_DATA", os.path.join("..", "data"))
     assert assets.find("the-verdict.txt").source == "folder"
@@ -739,7 +740,7 @@ def test_tiktoken_works_without_network(tmp_path):
 def test_vocabulary_matches_what_tiktoken_pins():
     openai_public = pytest.importorskip("tiktoken_ext.openai_public")
     source = inspect.getsource(openai_public.gpt2)
-    for asset in assets._VOCABULARY.values():
+    for asset in vocabulary._VOCABULARY.values():
         assert f'"{asset.urls[0]}"' in source and f'"{asset.sha256}"' in source
 
 
@@ -748,7 +749,7 @@ def test_vocabulary_is_copied_once(monkeypatch, tmp_path):
     assert os.environ["TIKTOKEN_CACHE_DIR"] == str(folder) == str(tmp_path / "cache" / "tiktoken")
     first = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
     # What is complete needs neither the package nor a write.
-    monkeypatch.setattr(assets, "_VOCABULARY_PACKAGE", "no-such-package")
+    monkeypatch.setattr(vocabulary, "_VOCABULARY_PACKAGE", "no-such-package")
     assert assets.use_offline_vocabulary() == folder
     assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == first and len(first) == 2
 
@@ -806,7 +807,7 @@ def test_vocabulary_package_missing_or_damaged(monkeypatch, tmp_path, content):
             return tmp_path / Path(name).name
 
     if content is None:
-        monkeypatch.setattr(assets, "_VOCABULARY_PACKAGE", "no-such-package")
+        monkeypatch.setattr(vocabulary, "_VOCABULARY_PACKAGE", "no-such-package")
     else:
         (tmp_path / "encoder.json").write_bytes(content)
         monkeypatch.setattr(importlib.metadata, "distribution", lambda _name: Package())
@@ -823,7 +824,7 @@ def test_vocabulary_package_missing_or_damaged(monkeypatch, tmp_path, content):
 def test_real_file_is_verified(monkeypatch, name):
     if not (REAL_DATA / name).is_file():
         pytest.skip(f"{name} does not lie beside the checkout")
-    monkeypatch.setattr(assets, "ASSETS", PUBLISHED)
+    monkeypatch.setattr(table, "ASSETS", PUBLISHED)
     monkeypatch.setenv("COURSE_DATA", os.path.join("..", "shared", "data"))
     found = assets.find(name)
     assert found.source == "folder" and found.path.stat().st_size == PUBLISHED[name].n_bytes

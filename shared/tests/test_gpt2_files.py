@@ -11,6 +11,7 @@ import huggingface_hub.constants
 import pytest
 
 from shared import assets
+from shared.assets import download, gpt2, places
 
 CONFIG = json.dumps({"vocab_size": 5, "n_positions": 4, "n_embd": 2, "n_layer": 1, "n_head": 1}).encode()
 WEIGHTS = bytes(range(256)) * 40
@@ -90,10 +91,10 @@ def isolated(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(assets, "_unreachable", {})
-    monkeypatch.setattr(assets, "_reported_stand_ins", set())
-    monkeypatch.setattr(assets, "_no_gpt2", {})
-    monkeypatch.setattr(assets, "RETRY_PAUSE", 0.01)
+    monkeypatch.setattr(download, "_unreachable", {})
+    monkeypatch.setattr(gpt2, "_reported_stand_ins", set())
+    monkeypatch.setattr(gpt2, "_no_gpt2", {})
+    monkeypatch.setattr(download, "RETRY_PAUSE", 0.01)
     serve_from("http://127.0.0.1:9", monkeypatch)     # nobody answers there
 
 
@@ -120,7 +121,7 @@ def test_a_broken_transfer_leaves_nothing_half(hub, tmp_path):
     else:
         assert folder.name.startswith("small-model-") and not path.exists()
     hub.broken = 0
-    assets._no_gpt2.clear()     # as after a restart
+    gpt2._no_gpt2.clear()     # as after a restart
     assert assets.fetch_gpt2("124M") == path.parent and path.read_bytes() == WEIGHTS
 
 
@@ -169,7 +170,7 @@ def test_a_login_page_leads_to_the_stand_in(hub, capsys):
 
 def test_a_spare_cache_is_looked_in(hub, monkeypatch, tmp_path):
     """Where the usual cache cannot be written, the next call finds what the first has downloaded."""
-    monkeypatch.setattr(assets, "_spare_cache", lambda: tmp_path / "spare")
+    monkeypatch.setattr(places, "spare_cache", lambda: tmp_path / "spare")
     (tmp_path / "cache").write_text("a file where the folder should be", encoding="utf-8")
     folder = assets.fetch_gpt2("124M")
     assert folder == tmp_path / "spare" / "gpt2" / "124M"

@@ -13,10 +13,11 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from shared import assets
+from shared.assets import gpt2 as gpt2_assets
 from shared.compact import FORMAT
 from shared.tests.bench_small_model import mixture, ngram_probabilities
 
-FOLDER = assets._SMALL_MODEL_FOLDER
+FOLDER = gpt2_assets._SMALL_MODEL_FOLDER
 CARD = (FOLDER / "README.md").read_text(encoding="utf-8")
 
 
@@ -59,7 +60,7 @@ def test_a_damaged_file_is_named(monkeypatch, tmp_path):
     damaged = bytearray((FOLDER / "model.safetensors").read_bytes())
     damaged[5_000_000] ^= 1      # one bit of one weight
     (tmp_path / "model.safetensors").write_bytes(damaged)
-    monkeypatch.setattr(assets, "_SMALL_MODEL_FOLDER", tmp_path)
+    monkeypatch.setattr(gpt2_assets, "_SMALL_MODEL_FOLDER", tmp_path)
     with pytest.raises(assets.AssetError, match="small model in .* cannot be read .*get the course again"):
         assets.fetch_gpt2(assets.SMALL_MODEL)
 
