@@ -632,7 +632,7 @@ class SwiGLUFeedForward(nn.Module):
 
     def __init__(self, cfg):
         super().__init__()
-        d, hidden = cfg["emb_dim"], 8 * cfg["emb_dim"] // 3
+        d, hidden = cfg["emb_dim"], cfg.get("hidden_dim", 8 * cfg["emb_dim"] // 3)
         self.gate, self.up = nn.Linear(d, hidden, bias=False), nn.Linear(d, hidden, bias=False)
         self.down = nn.Linear(hidden, d, bias=False)
 

@@ -6,6 +6,7 @@ every length is compared with what the file still has, and what the course's mod
 Source: the GGUF specification of the ggml project, version 3.
 """
 
+import math
 import os
 import struct
 from dataclasses import dataclass
@@ -172,6 +173,14 @@ class GgufFile:
         return torch.from_numpy(whole.reshape(stored.shape))
 
 
+def _list(file, name):
+    """A setting that is a list, empty if there is none; ValueError if it is something else."""
+    value = file.settings.get(name, [])
+    if not isinstance(value, list):
+        raise ValueError(f"{file.path} has no list as {name}; it is {value!r}")
+    return value
+
+
 def llama_settings(file):
     """Sizes of a model of the architecture llama, with the names of ModernGPT's config; ``tied`` is not among them.
 
@@ -182,12 +191,12 @@ def llama_settings(file):
     if architecture != "llama":
         raise ValueError(f"{file.path} is of the architecture {architecture!r}; ModernGPT reads llama")
     given = {key.removeprefix("llama."): value for key, value in file.settings.items() if key.startswith("llama.")}
-    given.setdefault("vocab_size", len(file.settings.get("tokenizer.ggml.tokens", ())))
+    given.setdefault("vocab_size", len(_list(file, "tokenizer.ggml.tokens")))
     given.setdefault("attention.head_count_kv", given.get("attention.head_count"))
     given.setdefault("rope.freq_base", 10_000.0)
-    for name in LLAMA_SIZES.values():
-        wrong = not isinstance(given.get(name), (int, float)) or isinstance(given[name], bool) or not given[name] > 0
-        if wrong:
+    for ours, name in LLAMA_SIZES.items():
+        kind = float if ours in ("rope_base", "norm_eps") else int
+        if type(given.get(name)) is not kind or not 0 < given[name] < 2**31:
             raise ValueError(f"{file.path} has {given.get(name)!r} as llama.{name}; a number above 0 is needed")
     config = {ours: given[theirs] for ours, theirs in LLAMA_SIZES.items()}
     if config["emb_dim"] % config["n_heads"] or config["n_heads"] % config["n_kv_heads"]:
@@ -211,14 +220,14 @@ def gpt2_settings(file):
         ValueError: if a size is missing, or it computes something that GPTModel does not.
     """
     given = {key.removeprefix("gpt2."): value for key, value in file.settings.items() if key.startswith("gpt2.")}
-    config = {"vocab_size": len(file.settings.get("tokenizer.ggml.tokens", ()))}
+    config = {"vocab_size": len(_list(file, "tokenizer.ggml.tokens"))}
     for ours, theirs in GPT2_SIZES.items():
         config[ours] = given.pop(theirs, None)
-        if not isinstance(config[ours], int) or config[ours] < 1:
+        if type(config[ours]) is not int or not 0 < config[ours] < 2**31:
             raise ValueError(f"{file.path} has {config[ours]!r} as gpt2.{theirs}; a whole number above 0 is needed")
     for name, ours in (("feed_forward_length", 4 * config["emb_dim"]), ("attention.layer_norm_epsilon", 1e-5)):
         value = given.pop(name, ours)
-        if not np.isclose(value, ours, rtol=1e-4):
+        if not isinstance(value, (int, float)) or not math.isclose(value, ours, rel_tol=1e-4):
             raise ValueError(f"{file.path} has {value} as gpt2.{name}; GPTModel computes with {ours}")
     for name, value in given.items():
         raise ValueError(f"{file.path} asks for gpt2.{name} = {value!r}, which GPTModel does not compute")
@@ -243,7 +252,7 @@ def vocabulary(file, splitting):
     if kind != "gpt2" or split not in splitting:
         raise ValueError(f"{file.path} has a tokenizer of the kind {kind!r} that splits like {split!r}; known is gpt2 "
                          f"with {', '.join(splitting)}")  # fmt: skip
-    tokens, merges, types = (settings.get(f"tokenizer.ggml.{name}", []) for name in ("tokens", "merges", "token_type"))
+    tokens, merges, types = (_list(file, f"tokenizer.ggml.{name}") for name in ("tokens", "merges", "token_type"))
     if not tokens or len(types) != len(tokens) or len(set(tokens)) != len(tokens):
         raise ValueError(f"{file.path} has {count_of(len(tokens), 'token')}, {len(set(tokens))} different ones, and "
                          f"{len(types)} kinds of them; the three must be one number")  # fmt: skip
