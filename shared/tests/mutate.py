@@ -72,7 +72,7 @@ FAULTS = {
         ("one norm used twice", "self.ff(self.norm2(x))", "self.ff(self.norm1(x))"),
         ("no dropout on the shortcut", "return x + self.drop_shortcut(self.ff(self.norm2(x)))", "return x + self.ff(self.norm2(x))"),
         ("no positions", "return self.tok_emb(in_idx) + self.pos_emb(positions)  ", "return self.tok_emb(in_idx) + 0 * self.pos_emb(positions)  "),
-        ("no dropout on the embeddings", "x = self.drop_emb(self.tok_emb", "x = (self.tok_emb"),
+        ("no dropout on the embeddings", "x = self.drop_emb(self.embed(in_idx, positions))", "x = self.embed(in_idx, positions)"),
         ("no final norm", "return self.final_norm(self.trf_blocks(x))", "return self.trf_blocks(x)"),
         ("head with bias", 'nn.Linear(cfg["emb_dim"], cfg["vocab_size"], bias=False, device', 'nn.Linear(cfg["emb_dim"], cfg["vocab_size"], bias=True, device'),
         ("one block shared by all layers", "*[TransformerBlock(cfg) for _ in range(cfg[\"n_layers\"])]", "*[TransformerBlock(cfg)] * cfg[\"n_layers\"]"),
@@ -110,7 +110,7 @@ FAULTS = {
         ("top-p leaves out the token that reaches p", "torch.where(likelier < p, ranked, 0.0)", "torch.where(ranked.cumsum(dim=-1) < p, ranked, 0.0)"),
         ("top-p not rescaled", "kept / kept.sum(dim=-1, keepdim=True))", "kept)"),
         ("top-p before the temperature", "    probabilities = softmax_with_temperature(logits, temperature)         # (B, V)\n    if top_p is not None:\n        probabilities = keep_top_p(probabilities, top_p)\n", "    if top_p is not None:\n        logits = keep_top_p(torch.softmax(logits, dim=-1), top_p).log()\n    probabilities = softmax_with_temperature(logits, temperature)\n"),
-        ("cached positions begin at 0", "model.pos_emb.weight[start:end]                     # (B, T, D)\n    for", "model.pos_emb.weight[: end - start]\n    for"),
+        ("cached positions begin at 0", "positions = torch.arange(start, end, device=ids.device)\n    # (T", "positions = torch.arange(end - start, device=ids.device)\n    # (T"),
         ("new tokens see the future", "if ids.shape[1] > 1 else None", "if False else None"),
         ("cache forgets its length", "    cache.length = end\n", "    cache.length = ids.shape[1]\n"),
         ("keys and values swapped in the cache", "stored[0, :, :, start:end], stored[1, :, :, start:end] = keys, values", "stored[1, :, :, start:end], stored[0, :, :, start:end] = keys, values"),
@@ -123,6 +123,20 @@ FAULTS = {
         ("batches used are not skipped", "for _ in range(progress.batch):", "for _ in range(0):"),
         ("random numbers not put back", "    if progress.batch:\n        set_random_state(now)\n", ""),
         ("optimizer state not restored", "optimizer.load_state_dict(copy.deepcopy(checkpoint[\"optimizer_state_dict\"]))", "pass"),
+        ("rows left for neighbours", "return rows.unflatten(0, (n_heads, -1, 2)).transpose(1, 2).flatten(0, 2)", "return rows"),
+        ("base of the speeds ignored", "rotate(queries, positions, self.rope_base), rotate(keys, positions, self.rope_base)", "rotate(queries, positions), rotate(keys, positions)"),
+        ("keys not turned", "rotate(keys, positions, self.rope_base), values", "keys, values"),
+        ("eps of the norm ignored", "(RMSNorm(cfg[\"emb_dim\"], cfg[\"norm_eps\"]) for _ in range(2))", "(RMSNorm(cfg[\"emb_dim\"]) for _ in range(2))"),
+        ("gate and up swapped", "ffn_gate.weight\", ff.gate.weight, None", "ffn_gate.weight\", ff.up.weight, None"),
+        ("digits not cut off", r'regex.findall(r"\p{N}|\P{N}+", text)', "[text]"),
+        ("bytes without a token stop it", "for token in super().merged(piece) if token in self.id_of]", "for token in super().merged(piece)]"),
+        ("marks in a message read as marks", 'f"{role}\\n{text}", disallowed_special=())', 'f"{role}\\n{text}", allowed_special="all")'),
+        ("exported rows not put back", "yield name, neighbours_from_halves(parameter, n_heads) if n_heads else parameter", "yield name, parameter"),
+        ("own head not exported", "gpt2_layout(model, own_head=model.out_head.weight is not model.tok_emb.weight)", "gpt2_layout(model)"),
+        ("left-over tensors of a GGUF accepted", "            if name not in wanted:\n                raise ValueError(f\"{self.path}", "            if False:\n                raise ValueError(f\"{self.path}"),
+        ("GGUF cut short accepted", "if begin + offset + n_bytes > self.n_bytes:", "if False:"),
+        ("norms exported in 16 bits", 'form = "F32" if array.ndim == 1 or', 'form = "F32" if array.ndim == 0 or'),
+        ("merges written in another order", "sorted(tokenizer.ranks, key=tokenizer.ranks.get)", "sorted(tokenizer.ranks)"),
         ("checkpoint written in place", "with whole_file(path) as file:", 'with open(path, "wb") as file:'),
         ("heads not compared", "        if there != here:", "        if False:"),
         ("matrices not transposed", "piece.T if transposed else piece", "piece.reshape(parameter.shape)"),
@@ -186,7 +200,7 @@ FAULTS = {
         ("first loss measured late", "if eval_freq and step % eval_freq == 0:", "if eval_freq and (step + 1) % eval_freq == 0:"),
         ("validation accuracy of the training part", "val_accs.append(calc_accuracy_loader(val_loader", "val_accs.append(1 - calc_accuracy_loader(val_loader"),
         ("curves begin at 0", "axes.plot(epochs_seen, val_values", "axes.plot([x - 1 for x in epochs_seen], val_values"),
-        ("width taken for the context", "context_length = model.pos_emb.num_embeddings", "context_length = model.pos_emb.embedding_dim"),
+        ("width taken for the context", "context_length = model.context_length", "context_length = model.tok_emb.embedding_dim"),
         ("probability of ham", "softmax(dim=-1)[0, 1].item()", "softmax(dim=-1)[0, 0].item()"),
         ("precision and recall swapped", "return found / n_called if n_called else float(\"nan\"), found / n_spam if n_spam else float(\"nan\")", "return found / n_spam if n_spam else float(\"nan\"), found / n_called if n_called else float(\"nan\")"),
         ("occlusion with the wrong sign", "[(word, whole - score) for", "[(word, score - whole) for"),
@@ -258,7 +272,7 @@ FAULTS = {
 
 
 # Files that a chapter's carried code calls, and what judges them besides the chapter's own test files.
-SHARED = ("guards.py", "checkpoints.py", "token_files.py", "gpt2_files.py")
+SHARED = ("guards.py", "checkpoints.py", "token_files.py", "gpt2_files.py", "gguf_files.py")
 ALSO = {"appendix_d": ("test_token_files.py",), "ch05": ("test_gpt2_files.py",)}
 
 
