@@ -1305,7 +1305,8 @@ class ModernGPT(nn.Module):
         cfg: vocab_size, context_length, emb_dim, hidden_dim, n_heads, n_kv_heads, n_layers, rope_base (the base of the
             speeds of rotation), norm_eps; with ``tie_weights`` True the output layer uses the token embedding's matrix.
 
-    Source: Touvron et al. (2023), "LLaMA: Open and Efficient Foundation Language Models", section 2.2.
+    Source: Touvron et al. (2023), "LLaMA: Open and Efficient Foundation Language Models", section 2.2; shared keys and
+    values from Ainslie et al. (2023).
     """
 
     def __init__(self, cfg):
@@ -1332,6 +1333,28 @@ class ModernGPT(nn.Module):
 
     def forward(self, in_idx):
         return self.out_head(self.features(in_idx))                              # (B, T, V)
+
+
+class DigitTokenizer(BytePairTokenizer):
+    """Byte pair encoding with every digit a piece of its own, for the vocabulary of a GGUF file.
+
+    Args:
+        file: a GgufFile. Raises ValueError if its tokenizer splits in another way.
+    """
+
+    def __init__(self, file):
+        self.use(*vocabulary(file, splitting=("smollm",)))
+
+    def split(self, text):
+        """The pieces of a text that are tokenized one by one."""
+        pieces = []
+        for part in regex.findall(r"\p{N}|\P{N}+", text):
+            pieces += super().split(part)
+        return pieces
+
+    def merged(self, piece):
+        """The tokens of a piece, as bytes; bytes without a token are left out."""
+        return [token for token in super().merged(piece) if token in self.id_of]
 
 
 def halves_from_neighbours(rows, n_heads):
@@ -1377,8 +1400,9 @@ def load_modern(file, context_length=2_048, in_order=halves_from_neighbours):
     cfg |= {"context_length": min(context_length, cfg["context_length"]), "tie_weights": tied}
     with torch.device("meta"):
         model = ModernGPT(cfg)
-    model = model.to_empty(device="cpu").eval()
-    model.out_head.weight = model.tok_emb.weight if tied else model.out_head.weight
+    model = model.to_empty(device="cpu").eval()         # memory for each tensor, also for those that were one
+    if tied:
+        model.out_head.weight = model.tok_emb.weight
     mask = future_mask(cfg["context_length"])
     for block in model.trf_blocks:
         block.att.mask = mask
@@ -1388,28 +1412,6 @@ def load_modern(file, context_length=2_048, in_order=halves_from_neighbours):
         tensor = file.tensor(name)
         parameter.copy_(in_order(tensor, n_heads) if n_heads else tensor)
     return model
-
-
-class DigitTokenizer(BytePairTokenizer):
-    """Byte pair encoding with every digit a piece of its own, for the vocabulary of a GGUF file.
-
-    Args:
-        file: a GgufFile. Raises ValueError if its tokenizer splits in another way.
-    """
-
-    def __init__(self, file):
-        self.use(*vocabulary(file, splitting=("smollm",)))
-
-    def split(self, text):
-        """The pieces of a text that are tokenized one by one."""
-        pieces = []
-        for part in regex.findall(r"\p{N}|\P{N}+", text):
-            pieces += super().split(part)
-        return pieces
-
-    def merged(self, piece):
-        """The tokens of a piece, as bytes; bytes without a token are left out."""
-        return [token for token in super().merged(piece) if token in self.id_of]
 
 
 def chat_ids(messages, tokenizer):

@@ -1309,7 +1309,8 @@ class ModernGPT(nn.Module):
         cfg: vocab_size, context_length, emb_dim, hidden_dim, n_heads, n_kv_heads, n_layers, rope_base (the base of the
             speeds of rotation), norm_eps; with ``tie_weights`` True the output layer uses the token embedding's matrix.
 
-    Source: Touvron et al. (2023), "LLaMA: Open and Efficient Foundation Language Models", section 2.2.
+    Source: Touvron et al. (2023), "LLaMA: Open and Efficient Foundation Language Models", section 2.2; shared keys and
+    values from Ainslie et al. (2023).
     """
 
     def __init__(self, cfg):
@@ -1336,6 +1337,28 @@ class ModernGPT(nn.Module):
 
     def forward(self, in_idx):
         return self.out_head(self.features(in_idx))                              # (B, T, V)
+
+
+class DigitTokenizer(BytePairTokenizer):
+    """Byte pair encoding with every digit a piece of its own, for the vocabulary of a GGUF file.
+
+    Args:
+        file: a GgufFile. Raises ValueError if its tokenizer splits in another way.
+    """
+
+    def __init__(self, file):
+        self.use(*vocabulary(file, splitting=("smollm",)))
+
+    def split(self, text):
+        """The pieces of a text that are tokenized one by one."""
+        pieces = []
+        for part in regex.findall(r"\p{N}|\P{N}+", text):
+            pieces += super().split(part)
+        return pieces
+
+    def merged(self, piece):
+        """The tokens of a piece, as bytes; bytes without a token are left out."""
+        return [token for token in super().merged(piece) if token in self.id_of]
 
 
 def halves_from_neighbours(rows, n_heads):
@@ -1381,8 +1404,9 @@ def load_modern(file, context_length=2_048, in_order=halves_from_neighbours):
     cfg |= {"context_length": min(context_length, cfg["context_length"]), "tie_weights": tied}
     with torch.device("meta"):
         model = ModernGPT(cfg)
-    model = model.to_empty(device="cpu").eval()
-    model.out_head.weight = model.tok_emb.weight if tied else model.out_head.weight
+    model = model.to_empty(device="cpu").eval()         # memory for each tensor, also for those that were one
+    if tied:
+        model.out_head.weight = model.tok_emb.weight
     mask = future_mask(cfg["context_length"])
     for block in model.trf_blocks:
         block.att.mask = mask
@@ -1392,28 +1416,6 @@ def load_modern(file, context_length=2_048, in_order=halves_from_neighbours):
         tensor = file.tensor(name)
         parameter.copy_(in_order(tensor, n_heads) if n_heads else tensor)
     return model
-
-
-class DigitTokenizer(BytePairTokenizer):
-    """Byte pair encoding with every digit a piece of its own, for the vocabulary of a GGUF file.
-
-    Args:
-        file: a GgufFile. Raises ValueError if its tokenizer splits in another way.
-    """
-
-    def __init__(self, file):
-        self.use(*vocabulary(file, splitting=("smollm",)))
-
-    def split(self, text):
-        """The pieces of a text that are tokenized one by one."""
-        pieces = []
-        for part in regex.findall(r"\p{N}|\P{N}+", text):
-            pieces += super().split(part)
-        return pieces
-
-    def merged(self, piece):
-        """The tokens of a piece, as bytes; bytes without a token are left out."""
-        return [token for token in super().merged(piece) if token in self.id_of]
 
 
 def chat_ids(messages, tokenizer):
@@ -1758,7 +1760,7 @@ def plot_values(epochs_seen, examples_seen, train_values, val_values, label="los
 def spam_probability(text, model, tokenizer, device, max_length=None, pad_token_id=50256):
     """Probability that a text is of class 1; it is cut to ``max_length`` tokens, at most to the model's context."""
     guards.some_text(text, max_length)
-    context_length = model.context_length
+    context_length = model.pos_emb.num_embeddings
     ids = tokenizer.encode(text, disallowed_special=())[: min(max_length or context_length, context_length)]
     with eval_mode(model):
         logits = class_logits(model, torch.tensor([ids], dtype=torch.int64, device=device), pad_token_id)
@@ -1780,7 +1782,7 @@ def precision_and_recall(called, is_spam):
 
 def spam_score(texts, model, tokenizer, device):
     """How far spam outweighs ham, logit minus logit, for a list of texts: a tensor (N,). Above 0 means spam."""
-    encoded = [tokenizer.encode(text, disallowed_special=())[: model.context_length] for text in texts]
+    encoded = [tokenizer.encode(text, disallowed_special=())[: model.pos_emb.num_embeddings] for text in texts]
     longest = max(map(len, encoded))
     ids = torch.tensor([row + [50256] * (longest - len(row)) for row in encoded], dtype=torch.int64, device=device)
     with eval_mode(model):

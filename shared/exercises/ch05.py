@@ -209,8 +209,9 @@ def size_of_the_cache(cache_bytes):
 def eight_bits(to_q8):
     def case(numbers, step, levels, words):
         d, whole = to_q8(list(numbers))
-        claim(abs(d - step) <= 1e-6 * abs(step), f"{words}: the step is {step:.6g}; yours is {d:.6g}")
-        same([int(level) for level in whole], levels, f"{words}: the whole numbers")
+        words = f"{words}, {numbers},"
+        claim(abs(d - step) <= 1e-6 * abs(step), f"{words} the step is {step:.6g}; yours is {d:.6g}")
+        same([int(level) for level in whole], levels, f"{words} the whole numbers are right")
         claim(all(float(level) == int(level) for level in whole), "the levels are whole numbers")
 
     case([1.27, -0.5, 0.004], 0.01, [127, -50, 0], "in the example worked by hand")

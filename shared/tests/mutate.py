@@ -200,7 +200,7 @@ FAULTS = {
         ("first loss measured late", "if eval_freq and step % eval_freq == 0:", "if eval_freq and (step + 1) % eval_freq == 0:"),
         ("validation accuracy of the training part", "val_accs.append(calc_accuracy_loader(val_loader", "val_accs.append(1 - calc_accuracy_loader(val_loader"),
         ("curves begin at 0", "axes.plot(epochs_seen, val_values", "axes.plot([x - 1 for x in epochs_seen], val_values"),
-        ("width taken for the context", "context_length = model.context_length", "context_length = model.tok_emb.embedding_dim"),
+        ("width taken for the context", "context_length = model.pos_emb.num_embeddings", "context_length = model.pos_emb.embedding_dim"),
         ("probability of ham", "softmax(dim=-1)[0, 1].item()", "softmax(dim=-1)[0, 0].item()"),
         ("precision and recall swapped", "return found / n_called if n_called else float(\"nan\"), found / n_spam if n_spam else float(\"nan\")", "return found / n_spam if n_spam else float(\"nan\"), found / n_called if n_called else float(\"nan\")"),
         ("occlusion with the wrong sign", "[(word, whole - score) for", "[(word, score - whole) for"),
