@@ -162,7 +162,8 @@ def test_steps(python, options):
         return [tests]
     # The same on every machine: the samples instead of the user's data, Jupyter's own plots, stable hashes and texts.
     same = {**quiet, "COURSE_SCALE": os.environ.get("COURSE_SCALE") or "small", "COURSE_DATA": None,
-            "COURSE_TEXT": None, "MPLBACKEND": None, "PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore"}
+            "COURSE_TEXT": None, "MPLBACKEND": None, "PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore",
+            "COURSE_WRONG_STOPS": "1"}
     nbval = ["-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=1800",
              "--nbval-sanitize-with=shared/tests/nbval.cfg"]
     found = [os.path.relpath(str(path), ROOT) for path in all_notebooks()]

@@ -234,6 +234,13 @@ def gpt2_settings(file):
     return config | {"qkv_bias": True, "tie_weights": "output.weight" not in file.tensors}
 
 
+def _byte_characters():
+    """The character that stands for each byte in GPT-2's way of writing tokens; see section 2.5 of chapter 2."""
+    shown = [byte for byte in range(256) if chr(byte).isprintable() and byte not in (32, 160)]
+    place = {byte: 256 + n for n, byte in enumerate(byte for byte in range(256) if byte not in shown)}
+    return [chr(place.get(byte, byte)) for byte in range(256)]
+
+
 def vocabulary(file, splitting):
     """Vocabulary of a byte pair tokenizer: the three dicts of chapter 2's ``read_vocabulary``.
 
@@ -245,8 +252,6 @@ def vocabulary(file, splitting):
     Raises:
         ValueError: if the file has another kind of tokenizer, or its parts do not fit each other.
     """
-    from ch05_pretraining.previous_chapters import byte_characters
-
     settings = file.settings
     kind, split = settings.get("tokenizer.ggml.model"), settings.get("tokenizer.ggml.pre")
     if kind != "gpt2" or split not in splitting:
@@ -256,7 +261,7 @@ def vocabulary(file, splitting):
     if not tokens or len(types) != len(tokens) or len(set(tokens)) != len(tokens):
         raise ValueError(f"{file.path} has {count_of(len(tokens), 'token')}, {len(set(tokens))} different ones, and "
                          f"{len(types)} kinds of them; the three must be one number")  # fmt: skip
-    byte_of = {character: byte for byte, character in enumerate(byte_characters())}
+    byte_of = {character: byte for byte, character in enumerate(_byte_characters())}
     special = {token: number for number, token in enumerate(tokens) if types[number] != 1}
     try:
         def as_bytes(token):
@@ -278,9 +283,7 @@ def vocabulary(file, splitting):
 
 def vocabulary_settings(tokenizer, splitting):
     """The settings of a GGUF file that hold a BytePairTokenizer: tokens, their kinds, and merges."""
-    from ch05_pretraining.previous_chapters import byte_characters
-
-    characters = byte_characters()
+    characters = _byte_characters()
     as_text = {token: "".join(characters[byte] for byte in token) for token in tokenizer.id_of}
     special = {number: text for text, number in tokenizer.special.items()}
     texts = {number: as_text[token] for token, number in tokenizer.id_of.items()} | special

@@ -8,6 +8,7 @@ import re
 import pytest
 import torch
 
+from shared import exercises
 from shared.course import ROOT, notebooks
 from shared.exercises import check, judge, known_exercises
 
@@ -159,3 +160,17 @@ def test_solutions_are_stored_solved():
             outputs = "".join("".join(o.get("text", "")) for cell in book["cells"] for o in cell.get("outputs", []))
             checked = set(re.findall(r'^check\("([\w.]+)"', sources, flags=re.M))
             assert checked and checked == set(re.findall(r"Exercise ([\w.]+): every claim holds", outputs))
+
+
+def test_a_wrong_solution_is_an_error_where_the_tests_run_the_solutions(monkeypatch, capsys):
+    """And only there: a learner's Run All goes on, and a stub is none of this."""
+    exercises.check("5.10", lambda numbers: (1.0, []))
+    monkeypatch.setenv(exercises.STRICT, "1")
+    with pytest.raises(exercises.ClaimFailed, match="Exercise 5.10: not yet"):
+        exercises.check("5.10", lambda numbers: (1.0, []))
+
+    def stub(numbers):
+        raise NotImplementedError("exercise 5.10")
+
+    exercises.check("5.10", stub)
+    assert capsys.readouterr().out.count("not yet") == 2
