@@ -227,9 +227,10 @@ def test_end_of_text_in_a_text_is_the_special_token(ch02, gpt2):
 
 @pytest.mark.parametrize("length, stride", [(0, 1), (-1, 1), (4, 0), (4, -2), (2.5, 1), (2, 1.5)])
 def test_settings_below_one_are_refused(ch02, gpt2, length, stride):
-    with pytest.raises(ValueError, match=f"at least 1; they are {length} and {stride}"):
+    name, wrong = ("max_length", length) if length < 1 or length % 1 else ("stride", stride)
+    with pytest.raises(ValueError, match=f"{name} must be a whole number, 1 or more; it is {wrong}"):
         ch02.GPTDatasetV1("one two three four five six", gpt2, length, stride)
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="1 or more"):
         ch02.create_dataloader_v1("one two three four five six", max_length=length, stride=stride)
 
 

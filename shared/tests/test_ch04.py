@@ -320,8 +320,8 @@ def test_generation_leaves_mode_gradients_and_input_alone(ch04, tiny):
     [
         (torch.tensor([1, 2]), 3, 16, r"got \(2,\)"),
         (torch.zeros(1, 0, dtype=torch.int64), 3, 16, "at least one token"),
-        (torch.tensor([[1]]), -1, 16, "-1 and 16"),
-        (torch.tensor([[1]]), 3, 0, "3 and 0"),
+        (torch.tensor([[1]]), -1, 16, "max_new_tokens must be a whole number, 0 or more; it is -1"),
+        (torch.tensor([[1]]), 3, 0, "context_size must be a whole number, 1 or more; it is 0"),
     ],
 )
 def test_generation_refuses_what_it_cannot_continue(ch04, tiny, ids, n, context, words):

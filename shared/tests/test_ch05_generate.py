@@ -271,8 +271,8 @@ def test_edges_of_generate(ch05, model):
     for bad in (torch.empty(1, 0, dtype=torch.int64), torch.tensor([1, 2])):
         with pytest.raises(ValueError, match="at least one token"):
             ch05.generate(model, bad, 1, CONTEXT)
-    for n_new, context in ((-1, CONTEXT), (1, 0)):
-        with pytest.raises(ValueError, match=f"they are {n_new} and {context}"):
+    for n_new, context, wrong in ((-1, CONTEXT, "max_new_tokens .* it is -1"), (1, 0, "context_size .* it is 0")):
+        with pytest.raises(ValueError, match=wrong):
             ch05.generate(model, idx, n_new, context)
     assert not ch05.generate(model, idx, 3, CONTEXT).requires_grad
 
@@ -341,8 +341,12 @@ def test_one_beam_is_greedy(ch05, model):
     assert torch.equal(ch05.beam_search(model, idx, 10, CONTEXT, 1, eos_id=eos_id), want)
 
 
-@pytest.mark.parametrize("idx, n_new, beams", [(prompts(2, 3), 1, 2), (prompts(1, 3), 1, 0), (prompts(1, 3), -1, 2),
-                                               (torch.empty(1, 0, dtype=torch.int64), 1, 2)])  # fmt: skip
-def test_beam_search_refuses(ch05, model, idx, n_new, beams):
-    with pytest.raises(ValueError, match=rf"got ids .*, {beams}, 12 and {n_new}"):
+@pytest.mark.parametrize("idx, n_new, beams, message", [
+    (prompts(2, 3), 1, 2, r"expected the ids of one beginning, .* got \(2, 3\)"),
+    (prompts(1, 3), 1, 0, "num_beams must be a whole number, 1 or more; it is 0"),
+    (prompts(1, 3), -1, 2, "max_new_tokens must be a whole number, 0 or more; it is -1"),
+    (torch.empty(1, 0, dtype=torch.int64), 1, 2, r"with at least one token; got \(1, 0\)"),
+])  # fmt: skip
+def test_beam_search_refuses(ch05, model, idx, n_new, beams, message):
+    with pytest.raises(ValueError, match=message):
         ch05.beam_search(model, idx, n_new, CONTEXT, beams)
