@@ -15,6 +15,8 @@ HELP = """/help          this list
 /quit          end (Ctrl-D does it, too)
 Ctrl-C stops an answer."""
 END_OF_TEXT = "<|endoftext|>"
+# What SmolLM2's own template puts before a conversation that has no such message.
+SYSTEM = ("system", "You are a helpful AI assistant named SmolLM, trained by Hugging Face")
 
 
 def command_line(arguments):
@@ -65,7 +67,7 @@ class Talk:
 
     def forget(self):
         """Begin anew."""
-        self.messages, self.ids = [], []
+        self.messages, self.ids = [SYSTEM], []
 
     def prompt(self, words):
         """Ids of all that was said, and of the new words."""

@@ -78,3 +78,15 @@ def verdict():
     if found is None:
         pytest.skip("the-verdict.txt is neither in COURSE_DATA nor in the cache")
     return found.read_text()
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """SmolLM2's file, opened; skips the test where it has not been fetched before."""
+    from shared.assets import fetch_smollm2
+    from shared.gguf_files import GgufFile
+
+    found = fetch_smollm2()
+    if found is None:
+        pytest.skip("SmolLM2 has not been fetched on this machine")
+    return GgufFile(found.path)

@@ -13,7 +13,7 @@ from tokenizers import models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from shared import gguf_files, llama_cpp
-from shared.assets import SAMPLES, fetch_smollm2
+from shared.assets import SAMPLES
 from shared.carry import load_chapter
 from shared.tests.test_ch02 import random_texts
 
@@ -43,15 +43,6 @@ def random_modern(ch05, **changes):
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model
-
-
-@pytest.fixture(scope="module")
-def smollm2():
-    """The real file, where it has been fetched before."""
-    found = fetch_smollm2()
-    if found is None:
-        pytest.skip("SmolLM2 has not been fetched on this machine")
-    return gguf_files.GgufFile(found.path)
 
 
 # The model ------------------------------------------------------------------------------------------------

@@ -119,8 +119,13 @@ def test_a_conversation_is_kept_in_turns_even_when_it_was_stopped(ch05, model):
     assert next(answer) == " one"
     answer.close()
     list(talk.answer("Go on", 9, 0.0, None))
-    assert talk.messages == [("user", "Hi"), ("assistant", " one"), ("user", "Go on"), ("assistant", " one two three")]
-    assert asked[1] == ch05.chat_ids(talk.messages[:3], tokenizer)
+    assert talk.messages == [chat.SYSTEM, ("user", "Hi"), ("assistant", " one"), ("user", "Go on"),
+                             ("assistant", " one two three")]  # fmt: skip
+    assert asked[1] == ch05.chat_ids(talk.messages[:4], tokenizer)
+
+
+def test_a_conversation_begins_as_the_models_own_template_has_it(smollm2):
+    assert f"<|im_start|>{chat.SYSTEM[0]}\n{chat.SYSTEM[1]}<|im_end|>" in smollm2.settings["tokenizer.chat_template"]
 
 
 def test_a_text_longer_than_the_context_goes_on(ch05, model):
