@@ -61,7 +61,9 @@ class Talk:
 
     def __init__(self, ch05, model, tokenizer):
         self.ch05, self.model, self.tokenizer = ch05, model, tokenizer
-        self.speaks = "<|im_start|>" in tokenizer.special
+        self.speaks = {"<|im_start|>", "<|im_end|>"} <= set(tokenizer.special)
+        if not self.speaks and END_OF_TEXT not in tokenizer.special:
+            raise ValueError(f"the model's vocabulary has no token that ends a text, such as {END_OF_TEXT}")
         self.end = tokenizer.special["<|im_end|>" if self.speaks else END_OF_TEXT]
         self.forget()
 
@@ -69,11 +71,15 @@ class Talk:
         """Begin anew."""
         self.messages, self.ids = [SYSTEM], []
 
-    def prompt(self, words):
-        """Ids of all that was said, and of the new words."""
+    def prompt(self, words, max_new_tokens):
+        """Ids of all that was said, and of the new words; the oldest turns are forgotten if there is no room."""
         if self.speaks:
             self.messages += [("user", words)]
-            return self.ch05.chat_ids(self.messages, self.tokenizer)
+            ids = self.ch05.chat_ids(self.messages, self.tokenizer)
+            while len(ids) + max_new_tokens > self.model.context_length and len(self.messages) > 2:
+                del self.messages[1:3]
+                ids = self.ch05.chat_ids(self.messages, self.tokenizer)
+            return ids
         self.ids += self.tokenizer.encode(words, disallowed_special=())
         return self.ids or [self.end]
 
@@ -82,11 +88,10 @@ class Talk:
         import torch
 
         context, device = self.model.context_length, self.model.tok_emb.weight.device
-        cache, ids = None, torch.tensor([ids], device=device)
+        ids = torch.tensor([ids], device=device)
+        cache = self.ch05.KeyValueCache(self.model, 1, min(context, ids.shape[1] + max_new_tokens))
         with self.ch05.eval_mode(self.model):
             for _ in range(max_new_tokens):
-                if cache is None:
-                    cache = self.ch05.KeyValueCache(self.model, 1, min(context, ids.shape[1] + max_new_tokens))
                 logits = self.ch05.last_logits(self.model, ids, context, cache)
                 newest = self.ch05.choose_next(logits, temperature, None, top_p)
                 if newest.item() == self.end:
@@ -98,7 +103,7 @@ class Talk:
         """Yield the answer piece by piece, as text; what was said up to a stop is remembered."""
         new, shown = [], ""
         try:
-            for token in self.tokens(self.prompt(words), max_new_tokens, temperature, top_p):
+            for token in self.tokens(self.prompt(words, max_new_tokens), max_new_tokens, temperature, top_p):
                 new.append(token)
                 text = self.tokenizer.decode(new)
                 if not text.endswith("\ufffd"):     # a character whose last bytes are still to come
@@ -150,13 +155,13 @@ def main(arguments):
     try:
         guards.sampling(asked.temperature, None, asked.top_p)
         guards.whole_numbers(max_new_tokens=asked.max_new_tokens)
-        model, tokenizer = load(ch05, asked.model)
+        talk = Talk(ch05, *load(ch05, asked.model))
     except (AssetError, ValueError, OSError) as error:
         print(f"chat: {error}")
         return 1
     if asked.seed is not None:
         torch.manual_seed(asked.seed)
-    talk = Talk(ch05, model.to(ch05.get_device()), tokenizer)
+    talk.model.to(ch05.get_device())
     print(f"{asked.model}: {'ask' if talk.speaks else 'begin a text'}; /help lists what else you can type")
     while True:
         try:

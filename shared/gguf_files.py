@@ -178,7 +178,24 @@ def _list(file, name):
     value = file.settings.get(name, [])
     if not isinstance(value, list):
         raise ValueError(f"{file.path} has no list as {name}; it is {value!r}")
+    wanted = int if name.endswith("token_type") else str
+    for entry in value:
+        if not isinstance(entry, wanted):
+            raise ValueError(f"{file.path} has {entry!r} in {name}; it should be of the kind {wanted.__name__}")
     return value
+
+
+def _fits(file, n_tokens, n_blocks, shapes):
+    """Compare the settings with what the file holds, before a model of that size takes memory."""
+    tokens = _list(file, "tokenizer.ggml.tokens")
+    if len(tokens) != n_tokens:
+        raise ValueError(f"{file.path} has {count_of(len(tokens), 'token')} for a model of {n_tokens}; they do not fit")
+    for name, shape in shapes.items():
+        stored = file.tensors.get(name)
+        if stored is not None and stored.shape != shape:
+            raise ValueError(f"{file.path} has {name} with the shape {stored.shape}; by its settings it is {shape}")
+    if n_blocks > len(file.tensors):
+        raise ValueError(f"{file.path} has {count_of(len(file.tensors), 'tensor')} for {n_blocks} blocks; get it again")
 
 
 def llama_settings(file):
@@ -202,6 +219,9 @@ def llama_settings(file):
     if config["emb_dim"] % config["n_heads"] or config["n_heads"] % config["n_kv_heads"]:
         raise ValueError(f"{file.path} has a width of {config['emb_dim']}, {config['n_heads']} heads and "
                          f"{config['n_kv_heads']} with keys; each must be divisible by the next")  # fmt: skip
+    _fits(file, config["vocab_size"], config["n_layers"], {
+        "token_embd.weight": (config["vocab_size"], config["emb_dim"]),
+        "blk.0.ffn_gate.weight": (config["hidden_dim"], config["emb_dim"])})  # fmt: skip
     head_dim = config["emb_dim"] // config["n_heads"]
     for name in LLAMA_SAME_AS_HEAD:
         if given.get(name, head_dim) != head_dim:
@@ -225,6 +245,9 @@ def gpt2_settings(file):
         config[ours] = given.pop(theirs, None)
         if type(config[ours]) is not int or not 0 < config[ours] < 2**31:
             raise ValueError(f"{file.path} has {config[ours]!r} as gpt2.{theirs}; a whole number above 0 is needed")
+    _fits(file, config["vocab_size"], config["n_layers"], {
+        "token_embd.weight": (config["vocab_size"], config["emb_dim"]),
+        "position_embd.weight": (config["context_length"], config["emb_dim"])})  # fmt: skip
     for name, ours in (("feed_forward_length", 4 * config["emb_dim"]), ("attention.layer_norm_epsilon", 1e-5)):
         value = given.pop(name, ours)
         if not isinstance(value, (int, float)) or not math.isclose(value, ours, rel_tol=1e-4):
@@ -334,7 +357,7 @@ def write_gguf(path, architecture, settings, tensors, kind="F32"):
                 quantized = gguf.quantize(array, gguf.GGMLQuantizationType.Q8_0)
                 writer.add_tensor(name, quantized, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
             else:
-                writer.add_tensor(name, array.astype(np.float16 if form == "F16" else np.float32))
+                writer.add_tensor(name, array.astype(np.float16 if form == "F16" else np.float32, copy=False))
         writer.write_header_to_file(part)
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

@@ -19,7 +19,7 @@ SECONDS = 300
 
 def folder():
     """The folder in which npm has put the package, or None if it or Node is not there."""
-    chosen = Path(os.environ.get("COURSE_LLAMA_CPP") or cache_folder() / "llama-cpp").expanduser()
+    chosen = Path(os.environ.get("COURSE_LLAMA_CPP") or cache_folder() / "llama-cpp").expanduser().resolve()
     there = (chosen / "node_modules" / "node-llama-cpp" / "package.json").is_file()
     return chosen if there and shutil.which("node") else None
 
@@ -38,6 +38,7 @@ def ask(path, texts=(), greedy=(), context=512, special=False):
 
     Raises:
         RuntimeError: if it could not read the file; with its words.
+        subprocess.TimeoutExpired: if it took longer than SECONDS.
     """
     job = {"texts": list(texts), "special": special, "context": context,
            "greedy": [{"ids": [int(i) for i in ids], "n": n} for ids, n in greedy]}  # fmt: skip

@@ -5,13 +5,14 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
-from shared import assets, environment
+from shared import assets, environment, stored
 from shared.course import ROOT, scale
 
 # What the tests need and a reader on Colab does not; and what must stay as Colab has it.
 _NOT_ON_COLAB = frozenset(
-    "torch transformers peft jupyterlab ipykernel pytest pytest-xdist nbval nbclient ruff playwright".split()
+    "torch transformers tokenizers peft jupyterlab ipykernel pytest pytest-xdist nbval nbclient ruff playwright".split()
 )
 
 
@@ -60,6 +61,7 @@ def prepare():
         )
     assets.data_folder()  # complains now, not in the middle of the chapter
     assets.use_offline_vocabulary()
+    stored.remember(Path.cwd())  # before anything is run
     torch_version = importlib.metadata.version("torch")
     data = os.environ.get("COURSE_DATA") or "cache, download or sample"
     own = f", text: {os.environ['COURSE_TEXT']}" if os.environ.get("COURSE_TEXT") else ""

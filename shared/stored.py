@@ -9,8 +9,10 @@ notebook's file has for it are shown again, so that a run of all cells neither f
 from pathlib import Path
 
 from shared.course import FileProblem, read_notebook
+from shared.notebooks import text_of
 
 _rules = {}  # marker -> what it stands for is there
+_remembered = {}  # source of a marked cell -> its outputs when the first cell ran
 
 
 def show_stored_without(found, marker):
@@ -39,28 +41,28 @@ def show(source):
     """Show the stored outputs of the code cell with this source, from a notebook in the working folder."""
     from IPython.display import publish_display_data
 
-    outputs = outputs_of(source, Path.cwd())
+    remember(Path.cwd())  # where the first cell was not this course's
+    outputs = _remembered.get(source.strip())
     if outputs is None:
         print("This cell was not run: what it needs is not here, and no output of it is stored.")
     for output in outputs or ():
         if output["output_type"] == "stream":
-            print(_text(output["text"]), end="")
+            print(text_of(output["text"]), end="")
         elif output["output_type"] in ("display_data", "execute_result"):
-            publish_display_data({kind: _text(data) for kind, data in output["data"].items()}, output["metadata"])
+            publish_display_data({kind: text_of(data) for kind, data in output["data"].items()}, output["metadata"])
 
 
-def outputs_of(source, folder):
-    """The outputs that a notebook in the folder has for a code cell with this source; None if there is none."""
+def remember(folder):
+    """Keep the outputs of marked cells of the notebooks in a folder.
+
+    For the first cell: JupyterLab empties all cells when it begins to run them, and may save that before their turn.
+    """
     for path in sorted(folder.glob("*.ipynb")):
         try:
             cells = read_notebook(path)["cells"]
         except FileProblem:
             continue
         for cell in cells:
-            if cell["cell_type"] == "code" and _text(cell["source"]).strip() == source.strip() and cell["outputs"]:
-                return cell["outputs"]
-    return None
-
-
-def _text(lines):
-    return "".join(lines) if isinstance(lines, list) else lines
+            source = text_of(cell["source"]).strip()
+            if cell["cell_type"] == "code" and source.startswith("# needs ") and cell["outputs"]:
+                _remembered.setdefault(source, cell["outputs"])

@@ -222,10 +222,13 @@ def changed(ch05, tokenizer, path, change, tensors=None):
     ({"llama.block_count": None}, "has None as llama.block_count; a number above 0 is needed"),
     ({"llama.block_count": 3}, "has no tensor blk.2.attn_norm.weight"),
     ({"llama.block_count": 1}, "has the tensor blk.1.attn_norm.weight, for which the model has no place"),
-    ({"llama.feed_forward_length": 64}, r"ffn_gate.weight with the shape \(96, 32\); it should be \(64, 32\)"),
+    ({"llama.feed_forward_length": 64}, r"ffn_gate.weight with the shape \(96, 32\); by its settings it is \(64, 32\)"),
     ({"llama.attention.head_count_kv": 3}, "each must be divisible by the next"),
     ({"llama.rope.dimension_count": 4}, "has 4 as llama.rope.dimension_count; ModernGPT takes the width of a head, 8"),
     ({"llama.rope.scaling.type": "linear"}, "asks for llama.rope.scaling.type = 'linear', which ModernGPT does not"),
+    ({"llama.vocab_size": 2**31 - 1}, "has 264 tokens for a model of 2147483647; they do not fit"),
+    ({"llama.block_count": 2**31 - 1}, "has 20 tensors for 2147483647 blocks; get it again"),
+    ({"tokenizer.ggml.merges": [1, 2]}, "has 1 in tokenizer.ggml.merges; it should be of the kind str"),
     ({"llama.expert_count": 8}, "asks for llama.expert_count = 8"),
     ({"llama.embedding_length": "wide"}, "has 'wide' as llama.embedding_length"),
     ({"llama.block_count": 2.0}, "has 2.0 as llama.block_count"),
@@ -301,9 +304,10 @@ def test_the_library_reads_the_same_numbers(ch05, tokenizer, tmp_path, monkeypat
     monkeypatch.setattr(gguf_files, "ROWS_AT_ONCE", 100)  # so that matrices come in several parts
     model = random_modern(ch05)
     for kind, worst in (("F32", 0.0), ("F16", 1e-3), ("Q8_0", 1e-2)):
-        ch05.export_gguf(model, tmp_path, kind, tokenizer)
-        file, wanted = gguf_files.GgufFile(tmp_path / "model.gguf"), dict(ch05.gguf_tensors(model))
-        for theirs in gguf.GGUFReader(tmp_path / "model.gguf").tensors:
+        path = tmp_path / kind / "model.gguf"  # Windows protects what a reader has mapped
+        ch05.export_gguf(model, path.parent, kind, tokenizer)
+        file, wanted = gguf_files.GgufFile(path), dict(ch05.gguf_tensors(model))
+        for theirs in gguf.GGUFReader(path).tensors:
             ours = file.tensor(theirs.name)
             assert np.array_equal(ours, gguf.dequantize(theirs.data, theirs.tensor_type))
             assert (ours - wanted[theirs.name]).abs().max() <= worst * wanted[theirs.name].abs().max()
@@ -330,6 +334,7 @@ def test_gpt2_goes_out_and_comes_back(ch05, tmp_path, tied):
     ({"gpt2.feed_forward_length": 96}, "has 96 as gpt2.feed_forward_length; GPTModel computes with 128"),
     ({"gpt2.attention.layer_norm_epsilon": 1e-6}, "as gpt2.attention.layer_norm_epsilon; GPTModel computes with 1e-05"),
     ({"gpt2.attention.causal": False}, "asks for gpt2.attention.causal = False"),
+    ({"gpt2.context_length": 2_000_000}, r"position_embd.weight with the shape \(8, 32\)"),
     ({"gpt2.context_length": 0}, "has 0 as gpt2.context_length"),
     ({"tokenizer.ggml.pre": "smollm"}, "splits like 'smollm'; known is gpt2 with gpt-2"),
 ])  # fmt: skip

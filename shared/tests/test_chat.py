@@ -112,6 +112,7 @@ def test_an_answer_comes_in_whole_characters(ch05, model):
 def test_a_conversation_is_kept_in_turns_even_when_it_was_stopped(ch05, model):
     tokenizer = ch05.BytePairTokenizer(*ch05.gpt2_vocabulary())
     tokenizer.special |= {"<|im_start|>": 1, "<|im_end|>": 2}
+    model.context_length = 500
     talk = chat.Talk(ch05, model, tokenizer)
     asked = []
     talk.tokens = lambda ids, *_: asked.append(ids) or iter(tokenizer.encode(" one two three"))
@@ -126,6 +127,26 @@ def test_a_conversation_is_kept_in_turns_even_when_it_was_stopped(ch05, model):
 
 def test_a_conversation_begins_as_the_models_own_template_has_it(smollm2):
     assert f"<|im_start|>{chat.SYSTEM[0]}\n{chat.SYSTEM[1]}<|im_end|>" in smollm2.settings["tokenizer.chat_template"]
+
+
+def test_the_oldest_turns_make_room_and_the_first_message_stays(ch05, model):
+    tokenizer = ch05.BytePairTokenizer(*ch05.gpt2_vocabulary())
+    tokenizer.special |= {"<|im_start|>": 1, "<|im_end|>": 2}
+    model.context_length = 60
+    talk = chat.Talk(ch05, model, tokenizer)
+    for number in range(6):
+        ids = talk.prompt(f"question {number}", 10)
+        assert len(ids) + 10 <= 60 and talk.messages[0] == chat.SYSTEM
+        assert talk.messages[-1] == ("user", f"question {number}")
+        talk.messages += [("assistant", "an answer of six words or so")]
+    assert len(talk.messages) < 13
+
+
+def test_a_vocabulary_without_an_end_is_refused(ch05, model):
+    tokenizer = ch05.BytePairTokenizer(*ch05.gpt2_vocabulary())
+    tokenizer.special = {"<|im_start|>": 1}
+    with pytest.raises(ValueError, match="no token that ends a text"):
+        chat.Talk(ch05, model, tokenizer)
 
 
 def test_a_text_longer_than_the_context_goes_on(ch05, model):
