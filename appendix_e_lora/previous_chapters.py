@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 from shared import guards
 from shared.assets import fetch_gpt2, gpt2_vocabulary
 from shared.checkpoints import remaining_batches
-from shared.gguf_files import GgufFile, gpt2_settings, llama_settings, vocabulary, vocabulary_settings, write_gguf
+from shared.gguf_files import GgufFile, gpt2_settings, llama_settings, modelfile, vocabulary, vocabulary_settings, write_gguf
 from shared.gpt2_files import read_config, read_tensors
 from shared.texts import whole_characters
 
@@ -806,7 +806,7 @@ def generate_and_print_sample(model, tokenizer, device, start_context):
     """Print ``start_context`` and 50 tokens that the model adds greedily, on one line."""
     ids = text_to_token_ids(start_context, tokenizer).to(device)
     with eval_mode(model):
-        ids = generate_text_simple(model, ids, 50, context_size=model.pos_emb.weight.shape[0])
+        ids = generate_text_simple(model, ids, 50, context_size=model.context_length)
     print(token_ids_to_text(ids, tokenizer).replace("\n", " "))
 
 
@@ -1348,6 +1348,7 @@ class DigitTokenizer(BytePairTokenizer):
 
     def __init__(self, file):
         self.use(*vocabulary(file, splitting=("smollm",)))
+        self.chat_template = file.settings.get("tokenizer.chat_template")
 
     def split(self, text):
         """The pieces of a text that are tokenized one by one."""
@@ -1357,8 +1358,9 @@ class DigitTokenizer(BytePairTokenizer):
         return pieces
 
     def merged(self, piece):
-        """The tokens of a piece, as bytes; bytes without a token are left out."""
-        return [token for token in super().merged(piece) if token in self.id_of]
+        """The tokens of a piece, as bytes; bytes without a token are left out before anything is merged."""
+        known = [bytes([byte]) for byte in piece.encode() if bytes([byte]) in self.id_of]
+        return apply_merges(tuple(known), self.ranks)
 
 
 def halves_from_neighbours(rows, n_heads):
@@ -1501,11 +1503,12 @@ def export_gguf(model, folder, kind="F32", tokenizer=None):
     splits_digits = isinstance(tokenizer, DigitTokenizer)
     settings |= vocabulary_settings(tokenizer, "smollm" if splits_digits else "gpt-2")
     settings["tokenizer.ggml.eos_token_id"] = tokenizer.special["<|im_end|>" if splits_digits else "<|endoftext|>"]
+    chat = getattr(tokenizer, "chat_template", None)
+    settings |= {"tokenizer.chat_template": chat} if chat else {}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_gguf(folder / "model.gguf", architecture, settings, gguf_tensors(model), kind)
-    words = f"FROM ./model.gguf\nTEMPLATE {{{{ .Prompt }}}}\nPARAMETER num_ctx {model.context_length}\n"
-    (folder / "Modelfile").write_text(words, encoding="utf-8")
+    (folder / "Modelfile").write_text(modelfile(model.context_length, chats=bool(chat)), encoding="utf-8")
 
 
 @torch.no_grad()
@@ -1698,10 +1701,10 @@ class SimilarLengthBatches:
             yield kept[batch * self.batch_size : (batch + 1) * self.batch_size]
 
 
-def cut_padding(rows):
+def cut_padding(rows, pad_token_id=50256):
     """A batch of (ids, label) pairs, ids filled up on the right, cut to its longest real row."""
     ids, labels = torch.stack([ids for ids, _ in rows]), torch.stack([label for _, label in rows])
-    return ids[:, : last_real(ids).max() + 1], labels
+    return ids[:, : last_real(ids, pad_token_id).max() + 1], labels
 
 
 def train_classifier_simple(model, train_loader, val_loader, optimizer, device, num_epochs, eval_freq, eval_iter,
@@ -1760,8 +1763,8 @@ def plot_values(epochs_seen, examples_seen, train_values, val_values, label="los
 def spam_probability(text, model, tokenizer, device, max_length=None, pad_token_id=50256):
     """Probability that a text is of class 1; it is cut to ``max_length`` tokens, at most to the model's context."""
     guards.some_text(text, max_length)
-    context_length = model.pos_emb.num_embeddings
-    ids = tokenizer.encode(text, disallowed_special=())[: min(max_length or context_length, context_length)]
+    longest = min(max_length or model.context_length, model.context_length)
+    ids = tokenizer.encode(text, disallowed_special=())[:longest]
     with eval_mode(model):
         logits = class_logits(model, torch.tensor([ids], dtype=torch.int64, device=device), pad_token_id)
     return logits.softmax(dim=-1)[0, 1].item()
@@ -1782,7 +1785,7 @@ def precision_and_recall(called, is_spam):
 
 def spam_score(texts, model, tokenizer, device):
     """How far spam outweighs ham, logit minus logit, for a list of texts: a tensor (N,). Above 0 means spam."""
-    encoded = [tokenizer.encode(text, disallowed_special=())[: model.pos_emb.num_embeddings] for text in texts]
+    encoded = [tokenizer.encode(text, disallowed_special=())[: model.context_length] for text in texts]
     longest = max(map(len, encoded))
     ids = torch.tensor([row + [50256] * (longest - len(row)) for row in encoded], dtype=torch.int64, device=device)
     with eval_mode(model):

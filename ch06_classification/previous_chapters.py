@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from shared import guards
 from shared.assets import fetch_gpt2, gpt2_vocabulary
 from shared.checkpoints import remaining_batches
-from shared.gguf_files import GgufFile, gpt2_settings, llama_settings, vocabulary, vocabulary_settings, write_gguf
+from shared.gguf_files import GgufFile, gpt2_settings, llama_settings, modelfile, vocabulary, vocabulary_settings, write_gguf
 from shared.gpt2_files import read_config, read_tensors
 from shared.texts import whole_characters
 
@@ -802,7 +802,7 @@ def generate_and_print_sample(model, tokenizer, device, start_context):
     """Print ``start_context`` and 50 tokens that the model adds greedily, on one line."""
     ids = text_to_token_ids(start_context, tokenizer).to(device)
     with eval_mode(model):
-        ids = generate_text_simple(model, ids, 50, context_size=model.pos_emb.weight.shape[0])
+        ids = generate_text_simple(model, ids, 50, context_size=model.context_length)
     print(token_ids_to_text(ids, tokenizer).replace("\n", " "))
 
 
@@ -1344,6 +1344,7 @@ class DigitTokenizer(BytePairTokenizer):
 
     def __init__(self, file):
         self.use(*vocabulary(file, splitting=("smollm",)))
+        self.chat_template = file.settings.get("tokenizer.chat_template")
 
     def split(self, text):
         """The pieces of a text that are tokenized one by one."""
@@ -1353,8 +1354,9 @@ class DigitTokenizer(BytePairTokenizer):
         return pieces
 
     def merged(self, piece):
-        """The tokens of a piece, as bytes; bytes without a token are left out."""
-        return [token for token in super().merged(piece) if token in self.id_of]
+        """The tokens of a piece, as bytes; bytes without a token are left out before anything is merged."""
+        known = [bytes([byte]) for byte in piece.encode() if bytes([byte]) in self.id_of]
+        return apply_merges(tuple(known), self.ranks)
 
 
 def halves_from_neighbours(rows, n_heads):
@@ -1497,11 +1499,12 @@ def export_gguf(model, folder, kind="F32", tokenizer=None):
     splits_digits = isinstance(tokenizer, DigitTokenizer)
     settings |= vocabulary_settings(tokenizer, "smollm" if splits_digits else "gpt-2")
     settings["tokenizer.ggml.eos_token_id"] = tokenizer.special["<|im_end|>" if splits_digits else "<|endoftext|>"]
+    chat = getattr(tokenizer, "chat_template", None)
+    settings |= {"tokenizer.chat_template": chat} if chat else {}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_gguf(folder / "model.gguf", architecture, settings, gguf_tensors(model), kind)
-    words = f"FROM ./model.gguf\nTEMPLATE {{{{ .Prompt }}}}\nPARAMETER num_ctx {model.context_length}\n"
-    (folder / "Modelfile").write_text(words, encoding="utf-8")
+    (folder / "Modelfile").write_text(modelfile(model.context_length, chats=bool(chat)), encoding="utf-8")
 
 
 @torch.no_grad()

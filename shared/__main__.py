@@ -1,4 +1,4 @@
-"""The course's commands: python3 -m shared lab | test | carry | notebooks | figures | progress | anki | chat | doctor
+"""The course's commands: `python3 -m shared`, then lab, test, carry, notebooks, figures, progress, record and others.
 
 Standard library only, because it runs before anything is installed, and readable by Python 3.8, so that a Python
 which is too old says so instead of stopping with a SyntaxError: everything else is imported after that question.
@@ -30,14 +30,17 @@ Run it in the course's folder, or from anywhere as: python3 PATH/TO/COURSE/share
   notebooks OPTION [PATH]   upkeep of the notebooks: --check; --run stores new outputs; --tidy
   figures [--write] [PATH]  known figures: run the notebooks and show what differs; --write stores it
   progress                  what you have solved, by chapter and section, and the cards that are due today
+  record [FILE.html]        a page of what you have solved, with your solutions; --name NAME puts yours on it
+  verify FILE|FOLDER        run the solutions of records or notebooks through the checks again; a folder's table is CSV
   anki FILE.apkg            write the flashcards as a package for Anki, a deck for each chapter
+  address [https://...]     show or set where git finds the course, for Colab: in all notebooks and in the README
   chat [MODEL] [options]    talk with a model in the terminal: smollm2, 13M, 124M, a GGUF file, a folder of yours
   doctor                    what is installed, found and missing on this machine, and what to do about it
 
-All but carry and doctor first make sure of the environment: the folder .venv with the packages of requirements.txt.
-That takes minutes and about 3 GB of disk the first time, and a fraction of a second later. An activated environment
-that holds every package in the right version is used as it is. On Linux, pip takes the torch for NVIDIA GPUs, which
-needs about 8 GB instead. Without such a GPU, say before the first run where the small one is:
+All but carry, address and doctor first make sure of the environment: the folder .venv with the packages of
+requirements.txt. That takes minutes and about 3 GB of disk the first time, and a fraction of a second later. An
+activated environment that holds every package in the right version is used as it is. On Linux, pip takes the torch
+for NVIDIA GPUs, which needs about 8 GB instead. Without such a GPU, say before the first run where the small one is:
 PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 
 Settings (environment variables):
@@ -150,7 +153,7 @@ def test_steps(python, options):
     from shared.course import notebooks as all_notebooks
 
     # Two at a time; loadfile keeps the cells of a notebook together, in one worker and in order.
-    pytest, parallel = [python, "-m", "pytest"], ["-n", "2", "--dist", "loadfile", "-q"]
+    pytest, parallel = [python, "-m", "pytest"], ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "-q"]
     # Two workers share the cores: more threads than cores wait for each other and are many times slower, above all when
     # something else runs on the machine.
     threads = "2" if (os.cpu_count() or 1) >= 4 else "1"
@@ -194,15 +197,23 @@ def in_environment(module, options):
     return run(call_main(python, module, *options), environment.course_environment(python))[0]
 
 
+def address(options):
+    """In this Python: it only reads and writes text."""
+    from shared.address import main as address_main
+
+    return address_main(options)
+
+
 def on_files(module, options):
     """The same, with options that are paths from where the user stands."""
     return in_environment(module, [opt if opt.startswith("-") else os.path.join(START, opt) for opt in options])
 
 
-def chat(options):
-    """The model may be a path from where the user stands, or a name such as 13M."""
+def on_some_files(module, options):
+    """The same, where an option may be a path or something else, such as a name."""
     paths = [os.path.join(START, option) for option in options]
-    return in_environment("chat", [path if os.path.exists(path) else option for option, path in zip(options, paths)])
+    return in_environment(module, [path if os.path.exists(path) or option.endswith((".html", ".csv")) else option
+                                   for option, path in zip(options, paths)])
 
 
 def doctor(options):
@@ -219,9 +230,11 @@ def doctor(options):
 
 
 ON_FILES = {"notebooks": "notebooks", "figures": "figures.record", "progress": "study.report", "anki": "study.anki"}
+ON_SOME_FILES = {"chat": "chat", "record": "records.record", "verify": "records.verify"}
 COMMANDS = {
-    "lab": lab, "test": test, "carry": carry, "doctor": doctor, "chat": chat,
+    "lab": lab, "test": test, "carry": carry, "doctor": doctor, "address": address,
     **{name: functools.partial(on_files, module) for name, module in ON_FILES.items()},
+    **{name: functools.partial(on_some_files, module) for name, module in ON_SOME_FILES.items()},
 }
 
 

@@ -1,6 +1,7 @@
 """Where the course lies, which chapters there are, in which order they are read, and how its files are handled."""
 
 import contextlib
+import glob
 import io
 import itertools
 import json
@@ -151,14 +152,36 @@ def write_file(path, data):
             part.unlink(missing_ok=True)
 
 
+def part_of(path):
+    """The name of a file while it is being written, another for each process: two may write the same file at once.
+
+    What a process that was killed has left is removed here, by the next one that writes this file.
+    """
+    path = Path(path)
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
+        number = left.name.removeprefix(f"{path.name}.").removesuffix(".part")
+        if number.isdigit() and not _is_running(int(number)):
+            with contextlib.suppress(OSError):
+                left.unlink()
+    return path.with_name(f"{path.name}.{os.getpid()}.part")
+
+
+def _is_running(process_id):
+    try:
+        import psutil
+    except ImportError:
+        return True
+    return psutil.pid_exists(process_id)
+
+
 @contextlib.contextmanager
 def whole_file(path, part=None):
     """Open a file for bytes that takes its name only when it is complete; until then an older one stays as it is.
 
     Args:
-        part: the name while it is written; what a killed process leaves under it, the next one overwrites.
+        part: the name while it is written; by default that of ``part_of``.
     """
-    part = Path(part or f"{path}.part")
+    part = Path(part or part_of(path))
     try:
         with open(part, "wb") as file:
             yield file

@@ -61,7 +61,9 @@ def device():
     try:
         import torch
     except Exception as error:    # a broken installation raises more than ImportError: OSError for a missing library
-        yield Problem(f"torch cannot be imported ({error}). Delete {sys.prefix}, then run `python3 -m shared lab`.")
+        pinned = environment.pins(environment.REQUIREMENTS.read_text(encoding="utf-8"))["torch"]
+        yield Problem(f"torch cannot be imported ({error}). Install it anew: {sys.executable} -m pip install "
+                      f"--force-reinstall torch=={pinned}")
         return
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
@@ -160,8 +162,9 @@ def kernel():
     if same:
         yield f"python3 runs {command}"
     else:
-        yield Problem(f"The kernel python3 runs {command}, not {sys.executable}. Delete {spec.resource_dir}, or choose "
-                      "another kernel in JupyterLab's Kernel menu.")
+        yield Problem(f"The kernel python3, described in {spec.resource_dir}, runs {command}, not {sys.executable}. "
+                      f"Make one for the course, {sys.executable} -m ipykernel install --user --name llm-course, and "
+                      "choose it in JupyterLab's Kernel menu.")
     yield f"In VS Code or PyCharm choose this interpreter as the notebook's kernel: {sys.executable}"
 
 

@@ -6,6 +6,7 @@ every length is compared with what the file still has, and what the course's mod
 Source: the GGUF specification of the ggml project, version 3.
 """
 
+import contextlib
 import math
 import os
 import struct
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from shared.course import count_of
+from shared.course import count_of, part_of
 
 MAGIC, VERSIONS = b"GGUF", (2, 3)
 STRING, ARRAY = 8, 9
@@ -323,6 +324,21 @@ def vocabulary_settings(tokenizer, splitting):
     }
 
 
+def modelfile(context_length, chats):
+    """The text of a ``Modelfile``, with which Ollama takes in the model.gguf beside it.
+
+    Args:
+        context_length: the most tokens that the model reads.
+        chats: whether it speaks in SmolLM2's form of a conversation; else it only goes on with a text.
+    """
+    form, stop = "{{ .Prompt }}", ""
+    if chats:
+        message = "<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n"
+        form = f"{{{{ range .Messages }}}}{message}{{{{ end }}}}<|im_start|>assistant\n"
+        stop = 'PARAMETER stop "<|im_end|>"\n'
+    return f'FROM ./model.gguf\nTEMPLATE """{form}"""\nPARAMETER num_ctx {context_length}\n{stop}'
+
+
 def write_gguf(path, architecture, settings, tensors, kind="F32"):
     """Write a GGUF file; an older one of that name stays as it is until the new one is complete.
 
@@ -341,7 +357,7 @@ def write_gguf(path, architecture, settings, tensors, kind="F32"):
     if kind not in ("F32", "F16", "Q8_0"):
         raise ValueError(f"the kind must be F32, F16 or Q8_0; it is {kind!r}")
     path = Path(path)
-    part = path.with_name(f"{path.name}.part")
+    part = part_of(path)
     writer = gguf.GGUFWriter(None, architecture)
     try:
         for name, value in settings.items():
@@ -364,5 +380,6 @@ def write_gguf(path, architecture, settings, tensors, kind="F32"):
         writer.close()
         os.replace(part, path)
     finally:
-        writer.close()
+        with contextlib.suppress(OSError):  # on a full disk, it tries once more to write the rest
+            writer.close()
         part.unlink(missing_ok=True)

@@ -6,6 +6,9 @@ because the message says the name: ``whole_numbers(rank=rank)``.
 
 from numbers import Integral, Real
 
+# Beyond these, float32 knows only 0 and infinity, and a softmax over them is NaN.
+HOTTEST, LEAST_P = 1e18, 1e-30
+
 
 def whole_numbers(at_least=1, **values):
     """Each value must be a whole number, ``at_least`` that large; None is let through, as "not given".
@@ -196,12 +199,20 @@ def tasks_fit(task_lengths, max_length):
                              f"{max_length}; shorten it, leave it out, or allow longer rows")  # fmt: skip
 
 
-def generation(max_new_tokens, context_size, seeds=None, n_prompts=None):
-    """Room for what is written: whole numbers, and a seed for each prompt if there are seeds."""
-    whole_numbers(at_least=0, max_new_tokens=max_new_tokens)
-    whole_numbers(context_size=context_size)
-    if seeds is not None and len(seeds) != n_prompts:
-        raise ValueError(f"there are {len(seeds)} seeds for {n_prompts} prompts; give one for each")
+def generation(max_new_tokens, context_size):
+    """Room for what is written: both must be given, as whole numbers."""
+    whole_numbers(at_least=0, max_new_tokens=-1 if max_new_tokens is None else max_new_tokens)
+    whole_numbers(context_size=0 if context_size is None else context_size)
+
+
+def prompts_fit(prompts, seeds, pad_token_id, vocab_size):
+    """Prompts, lists of ids, and the token that fills them up must be the vocabulary's; a seed each, if any."""
+    if seeds is not None and len(seeds) != len(prompts):
+        raise ValueError(f"there are {len(seeds)} seeds for {len(prompts)} prompts; give one for each")
+    for token_id in {pad_token_id}.union(*prompts):
+        if not 0 <= token_id < vocab_size:
+            what = "pad_token_id" if token_id == pad_token_id else "id"
+            raise ValueError(f"{what} {token_id} is not in the vocabulary, whose ids run from 0 to {vocab_size - 1}")
 
 
 def answers_under(data, key):
@@ -240,7 +251,8 @@ def no_refused_token(text, refused):
 
 def room_for_a_row(n_tokens, max_length, stride):
     """Length and stride must be whole numbers above 0, and the text long enough for a row and the target of its end."""
-    whole_numbers(max_length=max_length, stride=stride)
+    for name, value in (("max_length", max_length), ("stride", stride)):  # neither may be left out
+        whole_numbers(**{name: 0 if value is None else value})
     if n_tokens <= max_length:
         raise ValueError(f"a text of {n_tokens} tokens is too short for max_length {max_length}: a row needs "
                          f"{max_length} + 1 tokens. Use a longer text or a smaller max_length")  # fmt: skip
@@ -357,15 +369,16 @@ def enough_rows(n_tokens, rows, wanted, context_length):
 
 def temperature_above_0(temperature):
     """A temperature that logits are divided by must be above 0; what 0 would mean is the argmax."""
-    positive(temperature=temperature)
+    if not isinstance(temperature, Real) or not 0 < temperature < HOTTEST:
+        raise ValueError(f"temperature must be a number above 0 and below {HOTTEST:g}; it is {temperature!r}")
 
 
 def sampling(temperature=0.0, top_k=None, top_p=None):
     """Settings must be such that a token can be chosen with them."""
-    if not 0 <= temperature < float("inf"):
-        raise ValueError(f"temperature must be 0 (greedy) or above, and finite; it is {temperature}")
+    if not isinstance(temperature, Real) or not 0 <= temperature < HOTTEST:
+        raise ValueError(f"temperature must be 0 (greedy) or above, and below {HOTTEST:g}; it is {temperature}")
     whole_numbers(top_k=top_k)
-    if top_p is not None and not 0 < top_p <= 1:
+    if top_p is not None and not LEAST_P < top_p <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1, or None; it is {top_p}")
 
 

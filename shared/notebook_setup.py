@@ -12,7 +12,8 @@ from shared.course import ROOT, scale
 
 # What the tests need and a reader on Colab does not; and what must stay as Colab has it.
 _NOT_ON_COLAB = frozenset(
-    "torch transformers tokenizers peft jupyterlab ipykernel pytest pytest-xdist nbval nbclient ruff playwright".split()
+    "torch transformers tokenizers peft trl jupyterlab ipykernel "
+    "pytest pytest-xdist nbval nbclient ruff playwright axe-playwright-python hypothesis".split()
 )
 
 
@@ -33,6 +34,15 @@ def install_missing():
     command = [sys.executable, "-m", "pip", "install", "--quiet", *wanted]
     if subprocess.run(command).returncode != 0:
         raise RuntimeError(f"pip could not install {', '.join(wanted)}; try: {' '.join(command)}")
+
+
+def gpu_line():
+    """Which GPU there is, in words, and on Colab how to get one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"GPU: {torch.cuda.get_device_name()}"
+    return "no GPU: Runtime > Change runtime type > T4 GPU gives you one, and begins anew"
 
 
 def prepare():
@@ -66,3 +76,5 @@ def prepare():
     data = os.environ.get("COURSE_DATA") or "cache, download or sample"
     own = f", text: {os.environ['COURSE_TEXT']}" if os.environ.get("COURSE_TEXT") else ""
     print(f"Python {platform.python_version()}, torch {torch_version}, scale {scale()}, data from: {data}{own}")
+    if colab:
+        print(gpu_line())

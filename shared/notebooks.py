@@ -15,8 +15,10 @@ import re
 import sys
 from pathlib import Path
 
+from shared import address
 from shared.course import ROOT, FileProblem, notebooks, print_any_character, read_notebook, write_file
 
+_ADDRESS_LINE = 'os.environ.get("COURSE_ADDRESS") or ""'  # of the setup cell; an address that is set stands in it
 SETUP_CELL = Path(__file__).with_name("setup_cell.py")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 TAGS = {"setup", "exercise", "check", "nbval-check-output", "log"}
@@ -88,12 +90,25 @@ def _joined(outputs):
     return joined
 
 
-def tidy(book):
-    """A copy of a notebook, as ``read_notebook`` returns it, in the form in which it is committed."""
-    cells = []
+def setup_cell(known):
+    """The source of the first code cell of every notebook, for an address of the course, which may be ""."""
+    source = SETUP_CELL.read_text(encoding="utf-8").strip()
+    return source.replace(_ADDRESS_LINE, _ADDRESS_LINE.replace('""', f'"{known}"'))
+
+
+def tidy(book, path=None):
+    """A copy of a notebook, as ``read_notebook`` returns it, in the form in which it is committed.
+
+    Args:
+        path: where it lies; in the course's folder, its text on Colab is the one for that place.
+    """
+    place = path.relative_to(ROOT).as_posix() if path is not None and path.is_relative_to(ROOT) else None
+    known, cells = address.address(), []
     for cell in book["cells"]:
         tags = cell["metadata"].get("tags", [])
-        source = SETUP_CELL.read_text(encoding="utf-8").strip() if "setup" in tags else text_of(cell["source"])
+        source = setup_cell(known) if "setup" in tags else text_of(cell["source"])
+        if place and cell["cell_type"] == "markdown":
+            source = address.in_notebook(source, place, known)
         clean = {
             "cell_type": cell["cell_type"],
             "id": cell["id"],
@@ -142,7 +157,7 @@ def problems(path):
     book = read_notebook(path)
     raw = path.read_bytes()  # bytes, because line ends count too
     found = []
-    if raw != as_text(tidy(book)).encode():
+    if raw != as_text(tidy(book, path)).encode():
         found.append("not in the form in which notebooks are committed: run `python3 -m shared notebooks --tidy`")
     if len(raw) > LARGEST_FILE * 1024:
         found.append(f"{len(raw) // 1024} KB; at most {LARGEST_FILE} are allowed: fewer or smaller figures")
@@ -180,7 +195,7 @@ def execute(path):
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
     # Tidied first: the setup cell that runs is the one that is stored.
-    book = nbformat.reads(as_text(tidy(read_notebook(path))), as_version=4)
+    book = nbformat.reads(as_text(tidy(read_notebook(path), path)), as_version=4)
     client = NotebookClient(
         book, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
     )
@@ -193,7 +208,7 @@ def execute(path):
 
 def save(book, path):
     """Write a tidied notebook; an interruption leaves the old one."""
-    write_file(path, as_text(tidy(book)).encode())
+    write_file(path, as_text(tidy(book, path)).encode())
 
 
 def main(argv):

@@ -90,7 +90,7 @@ def write_token_file(chunks, path, tokenizer):
         OSError: if the disk is full, or on Windows if a data set still reads the old file.
     """
     n_tokens = 0
-    with whole_file(path, f"{path}.{os.getpid()}.part") as file:  # two may prepare the same data at once
+    with whole_file(path) as file:
         for piece in safe_pieces(chunks):
             ids = np.array(tokenizer.encode(piece, allowed_special={"<|endoftext|>"}), dtype=np.int64)
             for wrong in ids[(ids < 0) | (ids > 65_535)][:1]:
@@ -125,12 +125,13 @@ class TokenFileDataset(Dataset):
 
     def __init__(self, path, max_length, stride):
         # The whole path: a worker may be started in another folder.
-        self.path, self.max_length, self.tokens = os.path.abspath(path), int(max_length), None
+        self.path, self.tokens = os.path.abspath(path), None
         self.n_bytes, self.changed = size_and_time(self.path)
         if self.n_bytes % 2:
             raise ValueError(f"{path} has {self.n_bytes} bytes, an odd number: it was cut short. Write it again")
         guards.room_for_a_row(self.n_bytes // 2, max_length, stride)
-        self.starts = range(0, self.n_bytes // 2 - int(max_length), int(stride))
+        self.max_length = int(max_length)
+        self.starts = range(0, self.n_bytes // 2 - self.max_length, int(stride))
 
     def __len__(self):
         return len(self.starts)

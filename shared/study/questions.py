@@ -65,10 +65,14 @@ def fault_of(question):
         return f"it has the entries {sorted(set(question) ^ entries)} too many or too few"
     if not all(_is_text(question[name]) for name in COMMON):
         return "id, type, section, text and explanation must be texts"
-    return {
+    look = {
         "choice": _fault_of_options, "blank": _fault_of_blank, "match": _fault_of_pairs, "code": _fault_of_code,
         "diagram": _fault_of_labels, "order": _fault_of_steps, "open": _fault_of_open,
-    }[kind](question)  # fmt: skip
+    }[kind]  # fmt: skip
+    try:
+        return look(question)
+    except (TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
+        return f"an entry holds another kind of value than it should ({error})"
 
 
 def _fault_of_options(question):
@@ -158,7 +162,12 @@ def chapter_questions(chapter):
     path = FOLDER / f"{chapter}.yaml"
     if not path.is_file():
         raise ValueError(f"there are no questions for {chapter!r}; there are some for {', '.join(chapters())}")
-    questions = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        questions = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise QuestionFault(f"{path.name} is no YAML any more: {error}") from error
+    if not isinstance(questions, list):
+        raise QuestionFault(f"{path.name} holds no list of questions")
     for number, question in enumerate(questions):
         fault = fault_of(question)
         if fault:

@@ -18,6 +18,33 @@ if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A test that fails while a browser is open leaves a picture of it."""
+    report = yield
+    if report.failed and call.when == "call" and "page" in getattr(item, "fixturenames", ()):
+        from shared.tests.lab import keep_screenshots
+
+        try:
+            report.sections += [("screenshot", str(file)) for file in keep_screenshots(item.name)]
+        except Exception as error:  # the browser is gone, for example: the failure itself is what matters
+            report.sections.append(("screenshot", f"could not be made: {error}"))
+    return report
+
+
+# These take minutes each, and a file's tests stay in one worker: whoever begins with them ends earlier.
+FIRST = ("test_run_chapters", "test_run_solutions", "test_browser_chapters", "test_browser", "test_train")
+
+
+def pytest_collection_modifyitems(items):
+    """Files with long tests first."""
+    def place(item):
+        name = item.path.stem
+        return FIRST.index(name) if name in FIRST else len(FIRST)
+
+    items.sort(key=place)  # stable: the rest stays in its order
+
+
 def pytest_configure():
     """A wrong COURSE_DATA would fail nearly every test: it is said once instead."""
     from shared.assets import AssetError, data_folder

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -80,6 +81,10 @@ def jupyter_lab(home):
         log.close()
 
 
+pages = []  # those that are open, for a picture of each when a test fails
+PICTURES = ROOT / "shared" / "tests" / "screenshots"
+
+
 @contextlib.contextmanager
 def browser_page(home):
     """A page of headless Chromium whose profile lies in the folder ``home``."""
@@ -90,8 +95,20 @@ def browser_page(home):
             home, executable_path=BROWSER, headless=True, args=QUIET.split()
         )
         context.set_default_timeout(HANGS * 1000)
-        yield context.new_page()
+        pages.append(context.new_page())
+        yield pages[-1]
+        pages.pop()
         context.close()
+
+
+def keep_screenshots(test):
+    """Store what the open pages show, under the name of the test that has just failed; returns the files."""
+    files = []
+    for number, page in enumerate(pages):
+        PICTURES.mkdir(exist_ok=True)
+        files.append(PICTURES / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', test)}-{number}.png")
+        page.screenshot(path=files[-1])
+    return files
 
 
 def open_notebook(page, server, path):

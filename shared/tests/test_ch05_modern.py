@@ -141,6 +141,29 @@ def test_adapters_of_appendix_e_fit_it(ch05):
                for name, _ in model.trf_blocks[0].att.W_key.named_parameters() if "lora" in name)  # fmt: skip
 
 
+def test_chapter_7_asks_it_with_prompts_of_any_length(ch05):
+    ch07, model = load_chapter("ch07_instruction"), random_modern(ch05)
+    rng = random.Random(2)
+    prompts = [[rng.randrange(264) for _ in range(n)] for n in (1, 9, 30, 4)]
+    for sampling in ({}, {"temperature": 1.0, "top_k": 20}):
+        new = ch07.generate_batch(model, prompts, 40, 64, seeds=range(4), pad_token_id=0, **sampling)
+        for seed, (prompt, ids) in enumerate(zip(prompts, new)):
+            torch.manual_seed(seed)
+            alone = ch05.generate(model, torch.tensor([prompt]), 40, 64, **sampling)[0, len(prompt) :]
+            assert alone.tolist() == ids
+
+
+def test_chapter_6_classifies_with_it(ch05):
+    """One message has the scores that it has beside a longer one, whatever token fills it up."""
+    ch06, model = load_chapter("ch06_classification"), random_modern(ch05)
+    ch06.prepare_classifier(model, num_classes=3)
+    ids = torch.tensor([[5, 6, 7, 0, 0], [8, 9, 10, 11, 12]])
+    with torch.no_grad():
+        scores = ch06.class_logits(model, ids, pad_token_id=0)
+        torch.testing.assert_close(scores[:1], ch06.class_logits(model, ids[:1, :3], pad_token_id=0))
+    assert scores.shape == (2, 3)
+
+
 # The published model ----------------------------------------------------------------------------------------
 
 
@@ -176,7 +199,9 @@ def test_its_tokens_are_those_of_the_tokenizers_library(ch05, smollm2):
     entries = json.loads((SAMPLES / "instructions.json").read_text(encoding="utf-8"))
     texts = [text for text in random_texts(2_600, seed=11) if "\ud800" not in text][:2_000]
     assert len(texts) == 2_000
-    for text in [*texts, *ODD_TEXTS, *(" ".join(entry.values()) for entry in entries[:200])]:
+    assert ours.encode("!\x04!") == [10095]  # the byte between has no token; its neighbours are merged
+    texts += [*ODD_TEXTS, "\x04", "a\x04b\x04\x04 c", *(" ".join(entry.values()) for entry in entries[:200])]
+    for text in texts:
         assert ours.encode(text, disallowed_special=()) == theirs.encode(text).ids, text
 
 
@@ -315,6 +340,18 @@ def test_the_library_reads_the_same_numbers(ch05, tokenizer, tmp_path, monkeypat
         assert kinds == {kind} and file.tensors["output_norm.weight"].kind == "F32"
 
 
+def test_a_file_keeps_the_form_of_conversations(ch05, tokenizer, tmp_path, monkeypatch):
+    """As a setting, for llama.cpp and LM Studio, and in the words of Ollama."""
+    form = "{% for message in messages %}...{% endfor %}"
+    monkeypatch.setattr(tokenizer, "chat_template", form, raising=False)
+    ch05.export_gguf(random_modern(ch05), tmp_path, tokenizer=tokenizer)
+    assert gguf_files.GgufFile(tmp_path / "model.gguf").settings["tokenizer.chat_template"] == form
+    assert ch05.load_gguf(tmp_path / "model.gguf")[1].chat_template == form
+    words = (tmp_path / "Modelfile").read_text(encoding="utf-8")
+    said = "{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
+    assert f'TEMPLATE """{said}"""' in words and 'PARAMETER stop "<|im_end|>"' in words
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_gpt2_goes_out_and_comes_back(ch05, tmp_path, tied):
     cfg = {"vocab_size": 50_257, "context_length": 32, "emb_dim": 32, "n_heads": 4, "n_layers": 2, "drop_rate": 0.1}
@@ -327,7 +364,7 @@ def test_gpt2_goes_out_and_comes_back(ch05, tmp_path, tied):
         torch.testing.assert_close(back(ids), ours(ids), rtol=1e-5, atol=1e-5)
     assert tokenizer.encode("Every effort moves you") == [6109, 3626, 6100, 345]
     words = (tmp_path / "Modelfile").read_text(encoding="utf-8")
-    assert words.splitlines()[::2] == ["FROM ./model.gguf", "PARAMETER num_ctx 32"]
+    assert words == 'FROM ./model.gguf\nTEMPLATE """{{ .Prompt }}"""\nPARAMETER num_ctx 32\n'
 
 
 @pytest.mark.parametrize("change, message", [

@@ -75,7 +75,7 @@ def test_settings_can_be_changed_and_wrong_ones_are_explained(monkeypatch, capsy
              "", "/quit", "never read"]  # fmt: skip
     out, status = conversation(monkeypatch, capsys, lines, "13M")
     assert status == 0 and "forget what was said" in out and "temperature is 0\n" in out
-    assert "temperature must be 0 (greedy) or above, and finite; it is -1" in out
+    assert "temperature must be 0 (greedy) or above, and below 1e+18; it is -1" in out
     assert "/temperature needs a number" in out and "top-p is 0.5" in out
     assert "top_p must be above 0 and at most 1, or None; it is 2" in out
     assert "there is no /what" in out and "/quit or Ctrl-D ends" in out

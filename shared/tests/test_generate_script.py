@@ -66,7 +66,7 @@ def test_it_reads_a_folder_of_your_own(main, ch05, capsys, tmp_path):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--temperature", "-1"], "temperature must be 0 \\(greedy\\) or above, and finite; it is -1.0"),
+    (["--temperature", "-1"], "temperature must be 0 \\(greedy\\) or above, and below 1e\\+18; it is -1.0"),
     (["--top-k", "0"], "top_k must be a whole number, 1 or more; it is 0"),
     (["--model", "125M"], "125M"),
     (["--model", "13M", "--max-new-tokens", "-2"], "max_new_tokens must be a whole number, 0 or more; it is -2"),

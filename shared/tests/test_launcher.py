@@ -417,10 +417,11 @@ def test_test_runs_every_step_though_the_first_fails(built, wheels):
     assert (ruff["name"], ruff["argv"]) == ("ruff", ["check", "."])
     assert (carry["name"], carry["argv"]) == ("carry", ["--check"])
     assert (notebooks["name"], notebooks["argv"]) == ("notebooks", ["--check"])
-    assert tests["argv"] == "shared/tests -n 2 --dist loadfile -q".split()
+    assert tests["argv"] == "shared/tests -n 2 --dist loadfile --no-loadscope-reorder -q".split()
     assert tests["env"]["COURSE_DATA"] == "mine" and tests["env"]["COURSE_OFFLINE"] == "1"
     assert nbval["argv"] == ("-p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 "
-                             "--nbval-sanitize-with=shared/tests/nbval.cfg -n 2 --dist loadfile -q").split() + \
+                             "--nbval-sanitize-with=shared/tests/nbval.cfg -n 2 --dist loadfile "
+                             "--no-loadscope-reorder -q").split() + \
         [os.path.join("ch02_text_data", "ch02.ipynb")]
     expected = {"COURSE_SCALE": "small", "COURSE_OFFLINE": "1", "PYTHONHASHSEED": "0", "PYTHONWARNINGS": "ignore",
                 "TQDM_DISABLE": "1"}
@@ -471,9 +472,9 @@ def test_test_without_notebooks_fails(copy, wheels):
 
 def test_test_with_options_runs_only_pytest(built, wheels):
     (tests,) = told(start(built[0], wheels, "test", "-k", "launcher"))
-    assert tests["argv"] == "shared/tests -n 2 --dist loadfile -q -k launcher".split()
+    assert tests["argv"] == "shared/tests -n 2 --dist loadfile --no-loadscope-reorder -q -k launcher".split()
     (tests,) = told(start(built[0], wheels, "test", "shared/course.py::test_x", "-x"))
-    assert tests["argv"] == "-n 2 --dist loadfile -q shared/course.py::test_x -x".split()
+    assert tests["argv"] == "-n 2 --dist loadfile --no-loadscope-reorder -q shared/course.py::test_x -x".split()
 
 
 def test_carry_needs_no_environment(course, wheels):
@@ -516,32 +517,6 @@ def test_doctor_finds_nothing_wrong_where_the_tests_run(wheels):
     for part in ("python", "packages", "device", "memory", "disk", "settings", "data", "kernel"):
         assert f"\n{part} " in f"\n{run.stdout}", part
     assert run.stdout.endswith("Nothing is missing.\n")
-
-
-def test_doctor_sees_the_kernel_of_another_python(monkeypatch, tmp_path):
-    from jupyter_client.kernelspec import KernelSpecManager
-
-    spec = types.SimpleNamespace(argv=[str(tmp_path / "bin" / "python3")], resource_dir="the/other/kernel")
-    monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", lambda self, name: spec)
-    monkeypatch.setattr(doctor, "outside_environment", lambda: False)
-    first = next(doctor.kernel())
-    assert isinstance(first, doctor.Problem) and "Delete the/other/kernel" in first
-    spec.argv[0] = "python3"
-    assert not isinstance(next(doctor.kernel()), doctor.Problem)
-
-
-def test_doctor_does_not_wait_for_nvidia_smi(monkeypatch):
-    import torch
-
-    def hangs(command, timeout=None, **_):
-        assert timeout is not None
-        raise subprocess.TimeoutExpired(command, timeout)
-
-    monkeypatch.setattr(doctor, "outside_environment", lambda: False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(doctor.subprocess, "run", hangs)
-    assert "does not answer" in list(doctor.device())[-1]
 
 
 def test_doctor_prints_in_any_encoding(wheels):

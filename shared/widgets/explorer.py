@@ -31,6 +31,10 @@ class Explorer:
 
     def __init__(self, controls, draw, describe):
         self.controls, self.draw, self.describe = controls, draw, describe
+        # The front end cuts longer names off; one width for all, so that the controls stand below each other.
+        longest = max(len(control.description) for control in controls.values())
+        for control in controls.values():
+            control.style.description_width = f"{max(80, 8 * longest + 8)}px"
         self.picture = ipywidgets.HTML()
         self.view = box_with_keys([*controls.values(), self.picture])
         for control in controls.values():
