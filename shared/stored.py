@@ -8,7 +8,7 @@ notebook's file has for it are shown again, so that a run of all cells neither f
 
 from pathlib import Path
 
-from shared.course import FileProblem, read_notebook
+from shared.course import ROOT, FileProblem, chapters, read_notebook
 from shared.notebooks import text_of
 
 _rules = {}  # marker -> what it stands for is there
@@ -38,10 +38,13 @@ def _instead(lines):
 
 
 def show(source):
-    """Show the stored outputs of the code cell with this source, from a notebook in the working folder."""
+    """Show the stored outputs of the code cell with this source, from the working folder or the course's notebooks."""
     from IPython.display import publish_display_data
 
     remember(Path.cwd())  # where the first cell was not this course's
+    outputs = _remembered.get(source.strip())
+    for chapter in chapters() if outputs is None else ():  # on Colab the notebook lies elsewhere, and the course has it
+        remember(ROOT / chapter)
     outputs = _remembered.get(source.strip())
     if outputs is None:
         print("This cell was not run: what it needs is not here, and no output of it is stored.")

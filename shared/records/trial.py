@@ -5,6 +5,7 @@ These limits stop accidents and simple tricks. They are no prison: who runs othe
 something to lose should do it in a container or a virtual machine.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -58,17 +59,12 @@ def run(entry, seconds=SECONDS, megabytes=MEGABYTES):
 
 def _watched(process, verdict, seconds, megabytes):
     """Wait for a process that is to write a verdict, within the limits."""
-    import psutil
-
     begun = verdict.with_name("begun")
     deadline, limit_runs = time.monotonic() + _START_SECONDS, False
     while process.poll() is None:
         if not limit_runs and begun.exists():
             deadline, limit_runs = time.monotonic() + seconds, True
-        try:
-            used = psutil.Process(process.pid).memory_info().rss / 1e6
-        except psutil.Error:  # it has just ended
-            used = 0
+        used = sum(map(_memory, _family(process.pid))) / 1e6
         if used > megabytes:
             return "stopped", f"It took more than {megabytes:,} MB of memory."
         if time.monotonic() > deadline:
@@ -85,16 +81,30 @@ def _end(process):
     """End a process and all that it started."""
     import psutil
 
-    try:
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    except psutil.Error:
-        family = []
-    for each in family:
-        try:
+    for each in _family(process.pid):
+        with contextlib.suppress(psutil.Error):
             each.kill()
-        except psutil.Error:
-            pass
     process.wait()
+
+
+def _family(process_id):
+    """A process and all that it has started; nothing, if it has just ended."""
+    import psutil
+
+    try:
+        return [psutil.Process(process_id), *psutil.Process(process_id).children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _memory(process):
+    """Bytes that a process holds in memory; 0 if it has just ended."""
+    import psutil
+
+    try:
+        return process.memory_info().rss
+    except psutil.Error:
+        return 0
 
 
 # In the process of its own ---------------------------------------------------------------------------------
@@ -118,7 +128,9 @@ def main():
     checks = importlib.import_module(f"shared.exercises.{short_name(part)}")
     judge, before = exercises.judge, _functions_of(exercises, checks)
     (folder / "begun").touch()
-    done = _shut(folder)
+    done, starting = shut(folder)
+    if hasattr(checks, "subprocess"):
+        checks.subprocess = _Programs(folder, starting)
     try:
         code = plain("\n\n".join([*entry["needs"], entry["solution"]]))
         exec(compile(code, "<ipykernel solution>", "exec"), names)  # what this process is for
@@ -150,12 +162,35 @@ _CHANGES = {"os.remove": 1, "os.rmdir": 1, "os.mkdir": 1, "os.rename": 2, "os.li
             "os.chown": 1, "os.truncate": 1, "os.utime": 1, "shutil.rmtree": 1}  # fmt: skip
 
 
-def _shut(folder):
+class _Programs:
+    """Stands in for the module ``subprocess`` in a check that starts a learner's program: it is shut in as well."""
+
+    TimeoutExpired = subprocess.TimeoutExpired
+
+    def __init__(self, folder, starting):
+        self.folder, self.starting = folder, starting
+
+    def run(self, command, **settings):
+        """subprocess.run for [python, "-c", program, ...]."""
+        python, option, program, *rest = command
+        if python != sys.executable or option != "-c":
+            raise PermissionError(f"a check starts Python programs only, not {command[0]}")
+        begin = ("import torch\nfrom pathlib import Path\nfrom shared.carry import load_chapter\n"
+                 f"from shared.records.trial import shut\nshut(Path({str(self.folder)!r}))\n")  # fmt: skip
+        self.starting.append(True)
+        try:
+            return subprocess.run([python, "-c", begin + program, *rest], **settings)
+        finally:
+            self.starting.clear()
+
+
+def shut(folder):
     """From here on: no network, no other programs, no file changed outside the folder, and no verdict written.
 
-    It cannot be taken back. The list that is returned is to be filled when the verdict may be written.
+    It cannot be taken back. Two lists are returned: the first is to be filled when the verdict may be written, the
+    second while a program may be started.
     """
-    own, done = f"{folder}{os.sep}", []
+    own, done, starting = f"{folder}{os.sep}", [], []
 
     def outside(path):
         if isinstance(path, int) or path is None:
@@ -164,7 +199,7 @@ def _shut(folder):
         return not f"{path}{os.sep}".startswith(own) or (not done and os.path.basename(path).startswith("verdict"))
 
     def refuse(event, args):
-        if event in _NETWORK or event in _PROGRAMS:
+        if event in _NETWORK or (event in _PROGRAMS and not starting):
             raise PermissionError(f"a solution that is verified may not do this: {event}")
         if event == "open":
             path, mode, flags = args
@@ -175,4 +210,4 @@ def _shut(folder):
             raise PermissionError(f"a solution that is verified may not do this: {event}")
 
     sys.addaudithook(refuse)
-    return done
+    return done, starting

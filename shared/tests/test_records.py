@@ -83,7 +83,7 @@ def test_a_solution_comes_with_what_it_uses_and_no_more(tmp_path):
         ('check("2.1", answer, other)', ["check"]),
         ("def answer():\n    raise NotImplementedError('exercise 2.2')", ["exercise"]),
         ('check("2.2", answer)', ["check"]),
-        ("def third():\n    return 3\ncheck('2.3', third)", []),
+        ("def third():\n    return 3\ncheck('2.3', third)\nunused = third()\nassert unused == 4", []),
         ("def broken(:", ["exercise"]),
         ('check("2.4", broken)', ["check"]),
     ]
@@ -175,6 +175,18 @@ def test_what_a_solution_may_not_do(tmp_path):
         assert outcome == "wrong", (name, outcome, detail)
         assert "PermissionError" in detail or "changed the course's checks" in detail, (name, detail)
     assert outside.read_text(encoding="utf-8") == "as it was"
+
+
+def test_a_program_that_a_check_starts_is_shut_in_too():
+    """Exercise 5.4 is a program of its own: the right one is accepted, one that reaches out is not."""
+    path = ROOT / "ch05_pretraining" / "solutions.ipynb"
+    solved = next(each for each in solutions_in(path) if each["exercise"] == "5.4")
+    assert trial.run(solved) == ("right", "")
+    begin = 'return """\n'
+    reaching = begin + "import socket\nsocket.create_connection(('127.0.0.1', 9), 1)\n"
+    assert sum(begin in text for text in solved["needs"]) == 1
+    outcome, detail = trial.run({**solved, "needs": [text.replace(begin, reaching) for text in solved["needs"]]})
+    assert outcome == "wrong" and "a solution that is verified may not do this: socket" in detail
 
 
 def test_a_page_that_was_edited_is_found_out(tmp_path):

@@ -26,7 +26,7 @@ class Explorer:
     Args:
         controls: name -> ipywidgets control; the names are the arguments of ``draw`` and ``describe``.
         draw: values -> SVG picture as text. It must not fail for any setting of the controls.
-        describe: values -> the picture in words; the description for readers who cannot see it.
+        describe: values -> the picture in words, for readers who cannot see it. It must not fail either.
     """
 
     def __init__(self, controls, draw, describe):
@@ -47,7 +47,8 @@ class Explorer:
 
     def redraw(self, change=None):
         """Draw the picture for the present values. ``change`` is what ipywidgets passes; it is not used."""
-        self.picture.value = self.draw(**self.values())
+        values = self.values()
+        self.picture.value = svg.described(self.draw(**values), self.describe(**values))
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         # Written out by hand, because the widget's own method has another name in ipywidgets 7 (Colab) than in 8.

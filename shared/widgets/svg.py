@@ -40,6 +40,12 @@ def picture(width, height, parts):
     )
 
 
+def described(svg, words):
+    """The picture with its description, for whoever listens to the page instead of seeing it."""
+    words = escape(words.translate(_SHAPELESS).encode("utf-8", "replace").decode(), quote=True)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{words}" ', 1)
+
+
 def as_image(svg, alt):
     """The picture as an HTML image that needs no scripts and no trust, with its description."""
     data = base64.b64encode(svg.encode()).decode()
@@ -47,8 +53,8 @@ def as_image(svg, alt):
 
 
 # Control characters have no shape, and most of them may not even stand in an SVG file: Unicode has pictures of them.
-_VISIBLE = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421, 0xFFFE: 0xFFFD, 0xFFFF: 0xFFFD}
-_VISIBLE |= str.maketrans({" ": "·", "\n": "↵", "\t": "⇥"})
+_SHAPELESS = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421, 0xFFFE: 0xFFFD, 0xFFFF: 0xFFFD}
+_VISIBLE = _SHAPELESS | str.maketrans({" ": "·", "\n": "↵", "\t": "⇥"})
 
 
 def visible(piece):
