@@ -34,6 +34,7 @@ Run it in the course's folder, or from anywhere as: python3 PATH/TO/COURSE/share
   verify FILE|FOLDER        run the solutions of records or notebooks through the checks again; a folder's table is CSV
   anki FILE.apkg            write the flashcards as a package for Anki, a deck for each chapter
   address [https://...]     show or set where git finds the course, for Colab: in all notebooks and in the README
+  bench [PART] [options]    speed and memory on this machine, beside what people would use instead; --quick --csv FILE
   chat [MODEL] [options]    talk with a model in the terminal: smollm2, 13M, 124M, a GGUF file, a folder of yours
   doctor                    what is installed, found and missing on this machine, and what to do about it
 
@@ -230,7 +231,7 @@ def doctor(options):
 
 
 ON_FILES = {"notebooks": "notebooks", "figures": "figures.record", "progress": "study.report", "anki": "study.anki"}
-ON_SOME_FILES = {"chat": "chat", "record": "records.record", "verify": "records.verify"}
+ON_SOME_FILES = {"bench": "bench", "chat": "chat", "record": "records.record", "verify": "records.verify"}
 COMMANDS = {
     "lab": lab, "test": test, "carry": carry, "doctor": doctor, "address": address,
     **{name: functools.partial(on_files, module) for name, module in ON_FILES.items()},

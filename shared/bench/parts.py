@@ -1,0 +1,346 @@
+"""The parts of the benchmark; each adds its rows to a table."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from shared.assets import fetch_smollm2
+from shared.bench import limits
+from shared.bench.table import alternate
+from shared.carry import load_chapter
+from shared.course import ROOT, chapter_notebook, chapters, notebooks
+
+MODEL = {"vocab_size": 50_257, "context_length": 1_024, "emb_dim": 768, "n_heads": 12, "n_layers": 12,
+         "drop_rate": 0.0, "qkv_bias": True, "tie_weights": True}  # fmt: skip
+SMALLER = {"emb_dim": 192, "n_heads": 6, "n_layers": 3}
+
+
+def config(options):
+    """The 124M model's config, or with --quick a small one's."""
+    return MODEL | (SMALLER if options.quick else {})
+
+
+def pair(options, device):
+    """The course's model and transformers' with random weights of the same sizes, on the device."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    cfg, ch05 = config(options), load_chapter("ch05_pretraining")
+    theirs = GPT2LMHeadModel(GPT2Config(n_embd=cfg["emb_dim"], n_layer=cfg["n_layers"], n_head=cfg["n_heads"],
+                                        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        theirs.save_pretrained(folder)
+        settings, params = ch05.read_gpt2(folder)
+        ours = ch05.GPTModel(ch05.config_of(settings) | {"drop_rate": 0.0})
+        ch05.load_weights_into_gpt(ours, params)
+    return ch05, ours.to(device), theirs.to(device)
+
+
+def device_at_hand():
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+# 1 and 5: steps -----------------------------------------------------------------------------------------------
+
+
+def train(table, options):
+    """A training step: forward, backward, optimizer."""
+    device = device_at_hand()
+    shapes = [(2, 64)] if options.quick else [(2, 256), (8, 1_024)] if device.type == "cuda" else [(2, 256)]
+    for batch, length in shapes:
+        ch05, ours, theirs = pair(options, device)
+        ids = torch.randint(0, 50_257, (batch, length + 1), device=device)
+
+        def step(model, optimizer, logits_of, dtype=None, ids=ids):
+            def once():
+                with torch.autocast(device.type, dtype, enabled=dtype is not None):
+                    logits = logits_of(model)(ids[:, :-1])
+                    loss = nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                if device.type == "cuda":
+                    torch.cuda.synchronize()
+
+            return once
+
+        def adamw(model, fused=True):
+            return torch.optim.AdamW(model.parameters(), lr=1e-5, fused=fused)
+
+        from shared.tests.bench_ch04 import step_by_step
+
+        plain = step_by_step(ch05, ours).to(device).train()
+        ours.train()
+        theirs.train()
+        own, their = (lambda model: model), (lambda model: lambda x: model(x).logits)
+        ways = {"step by step": step(plain, adamw(plain, fused=False), own),
+                "the course's": step(ours, adamw(ours), own),
+                "transformers": step(theirs, adamw(theirs), their),
+                "the course's, bfloat16": step(ours, adamw(ours), own, torch.bfloat16),
+                "transformers, bfloat16": step(theirs, adamw(theirs), their, torch.bfloat16)}  # fmt: skip
+        peak = limits.matrix_products(batch * length, device, runs=2 if options.quick else 5)
+        table.add("train", f"matrix products, {batch} x {length}", peak / 1e9, "GFLOP/s")
+        named = {f"{name}, {batch} x {length}": way for name, way in ways.items()}
+        table.add_times("train", alternate(named, options.runs), f"transformers, {batch} x {length}",
+                        limit=operations(ours, ids) / peak)  # fmt: skip
+
+
+def operations(model, ids):
+    """Operations of the matrix products of a training step, as PyTorch counts them."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counted:
+        model(ids[:, :-1]).sum().backward()
+    model.zero_grad()
+    return counted.get_total_flops()
+
+
+def tune(table, options):
+    """A step of fine-tuning a classifier: seconds, and the most memory of its tensors beside the weights."""
+    from shared.measure import peak_tensor_memory
+
+    device = device_at_hand()
+    lora = load_chapter("appendix_e_lora")
+    torch.manual_seed(1)
+    base = lora.GPTModel(config(options))
+    ids = torch.randint(0, 50_000, (8, 32), device=device)
+    labels = torch.randint(0, 2, (8,), device=device)
+
+    def prepared(what):
+        model = copy.deepcopy(base)
+        if what == "LoRA":
+            lora.prepare_lora(model, rank=16, alpha=16)
+        else:
+            lora.prepare_classifier(model)
+            if what == "everything":
+                model.requires_grad_(True)
+        model.to(device).train()
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=True)
+
+        def once():
+            optimizer.zero_grad()
+            lora.calc_class_loss_batch(ids, labels, model, device).backward()
+            optimizer.step()
+
+        return once
+
+    ways = {what: prepared(what) for what in ("everything", "last block", "LoRA")}
+    for what, way in ways.items():
+        _, peak = peak_tensor_memory(lambda: [way(), way()])  # noqa: B023 (called at once)
+        table.add("tune", f"{what}: memory", peak, "MB")
+    table.add_times("tune", alternate(ways, options.runs), "everything")
+
+
+# 2: writing ---------------------------------------------------------------------------------------------------
+
+
+def generate(table, options):
+    """200 tokens after a prompt of 8, for one text and for eight."""
+    device, n_new = device_at_hand(), 20 if options.quick else 200
+    ch05, ours, theirs = pair(options, device)
+    ours.eval()
+    theirs.eval()
+    reading = limits.memory_reading(device)
+    table.add("generate", "reading memory", reading / 1e9, "GB/s")
+    n_bytes = sum(4 * parameter.numel() for parameter in ours.parameters())
+    for batch in (1, 8):
+        prompt = torch.randint(0, 50_257, (batch, 8), device=device)
+        written = {}
+
+        def ours_with(cache, prompt=prompt, written=written):
+            written["ours"] = ch05.generate(ours, prompt, n_new, 1_024, use_cache=cache)
+
+        def transformers(prompt=prompt, written=written):
+            written["theirs"] = theirs.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=n_new,
+                                                min_new_tokens=n_new, do_sample=False, pad_token_id=50_256)  # fmt: skip
+
+        ways = {f"cached, batch {batch}": lambda: ours_with(True), f"transformers, batch {batch}": transformers}  # noqa: B023
+        # Read anew for each token, the course's own code takes long: one run of it says enough.
+        plain = alternate({f"plain, batch {batch}": lambda: ours_with(False)}, 1, warm=0)  # noqa: B023
+        seconds = plain | alternate(ways, options.runs)
+        # Every token takes reading all weights once, however many texts there are.
+        table.add_times("generate", seconds, f"transformers, batch {batch}",
+                        limit=n_new * n_bytes / reading if batch == 1 else None)  # fmt: skip
+        if not torch.equal(written["ours"], written["theirs"]):
+            print(f"          (batch {batch}: the texts differ from transformers')")
+
+
+# 3: loading -----------------------------------------------------------------------------------------------------
+
+# Prints, as JSON, the seconds and the most memory of its own that a process took, beyond what it had before.
+LOADING = """
+import json, sys, threading, time
+sys.path.insert(0, {root!r})
+import psutil, torch
+{imports}
+torch.nn.functional.linear(torch.rand(64, 64), torch.rand(64, 64))
+own = lambda: getattr(psutil.Process().memory_full_info(), "uss", 0)
+before, peak, done, begin = own(), 0, False, time.perf_counter()
+def watch():
+    global peak
+    while not done:
+        peak = max(peak, own())
+        time.sleep(0.002)
+thread = threading.Thread(target=watch)
+thread.start()
+model = {load}
+done, seconds = True, time.perf_counter() - begin
+thread.join()
+peak = max(peak, own())
+print(json.dumps([seconds, (peak - before) / sum(4 * p.numel() for p in model.parameters())]))
+"""
+COURSE = "from shared.carry import load_chapter\nch05 = load_chapter('ch05_pretraining')\n" \
+         "def loaded(folder):\n    settings, params = ch05.read_gpt2(folder)\n" \
+         "    model = ch05.GPTModel(ch05.config_of(settings)).eval()\n" \
+         "    ch05.load_weights_into_gpt(model, params)\n    return model\n"  # fmt: skip
+THEIRS = "from transformers import AutoModelForCausalLM, GPT2LMHeadModel"
+
+
+def load(table, options):
+    """Loading GPT-2's layout from a folder, and SmolLM2 from its file."""
+    with tempfile.TemporaryDirectory() as folder:
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        cfg = config(options)
+        GPT2LMHeadModel(GPT2Config(n_embd=cfg["emb_dim"], n_layer=cfg["n_layers"],
+                                   n_head=cfg["n_heads"])).save_pretrained(folder)  # fmt: skip
+        ways = {"GPT-2, the course's": (COURSE, f"loaded({folder!r})"),
+                "GPT-2, transformers": (THEIRS, f"GPT2LMHeadModel.from_pretrained({folder!r})")}  # fmt: skip
+        smol = None if options.quick else fetch_smollm2(without="its row is left out")
+        if smol is not None:
+            path = Path(smol.path)
+            ways |= {"SmolLM2, the course's": (COURSE, f"ch05.load_gguf({str(path)!r})[0]"),
+                     "SmolLM2, transformers": (THEIRS, f"AutoModelForCausalLM.from_pretrained({str(path.parent)!r}, "
+                                               f"gguf_file={path.name!r}, dtype=torch.float32)")}  # fmt: skip
+        found = {name: [] for name in ways}
+        for _ in range(1 + min(2, options.runs)):
+            for name, (imports, call) in ways.items():
+                program = LOADING.format(root=str(ROOT), imports=imports, load=call)
+                found[name].append(child(["-c", program], name))
+        for name in (name for name in ways if all(found[name])):
+            seconds, peaks = zip(*found[name][1:])    # in the first round the file came from the disk
+            other = name.replace("the course's", "transformers")
+            beside = sorted(each[0] for each in found.get(other) or [] if each)
+            ratio = sorted(seconds)[0] / beside[0] if beside and other != name else None
+            table.add("load", name, sorted(seconds)[0], "s", other if ratio else "", ratio)
+            table.add("load", f"{name}: most memory", max(peaks), "x weights")
+
+
+def child(arguments, name):
+    """What a Python process prints as JSON; None, with a line, if it fails."""
+    run = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
+    if run.returncode:
+        print(f"          ({name} cannot be measured: {(run.stderr.strip().splitlines() or ['no message'])[-1]})")
+        return None
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+# 4: data --------------------------------------------------------------------------------------------------------
+
+BUILDING = """
+import json, sys, time
+sys.path.insert(0, {root!r})
+from pathlib import Path
+import torch
+from shared import token_files
+from shared.assets import use_offline_vocabulary
+from shared.carry import load_chapter
+use_offline_vocabulary()
+import psutil, tiktoken
+ch02, tokenizer = load_chapter("ch02_text_data"), tiktoken.get_encoding("gpt2")
+tokenizer.encode("warm up")
+text, kind = Path(sys.argv[1]), sys.argv[2]
+before, begin = psutil.Process().memory_info().rss, time.perf_counter()
+if kind == "memory":
+    rows = ch02.GPTDatasetV1(text.read_text(encoding="utf-8"), tokenizer, 256, 256)
+else:
+    token_files.write_token_file(token_files.read_chunks(text), text.with_suffix(".ids"), tokenizer)
+    rows = token_files.TokenFileDataset(text.with_suffix(".ids"), 256, 256)
+seconds = time.perf_counter() - begin
+try:
+    import resource
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+except ImportError:
+    peak = psutil.Process().memory_info().peak_wset
+print(json.dumps([seconds, (peak - before) / 1e6, len(rows)]))
+"""
+
+
+def words_of(megabytes, spaces=True):
+    """A text of so many megabytes: sentences of the course's stories, or signs without a space between them."""
+    import random
+
+    rng, parts, size = random.Random(1), [], 0
+    if spaces:
+        from shared.stories import make_stories
+
+        sentences = [entry["output"] for entry in make_stories(2_000, seed=3)]
+    else:
+        sentences = ["".join(chr(rng.randrange(0x4E00, 0x9000)) for _ in range(rng.randrange(20, 200))) + "。"
+                     for _ in range(2_000)]  # fmt: skip
+    while size < megabytes * 1e6:
+        parts.append(rng.choice(sentences))
+        size += len(parts[-1].encode()) + 1
+    return (" " if spaces else "").join(parts)
+
+
+def data(table, options):
+    """Tokenizing and making rows of 256: seconds, and the most memory above the start."""
+    sizes = (0.2, 1) if options.quick else (1, 10, 60)
+    with tempfile.TemporaryDirectory() as folder:
+        for spaces, language in ((True, "English"), (False, "without spaces")):
+            before = {}
+            for megabytes in sizes if spaces else sizes[:2]:
+                text = Path(folder) / "text.txt"
+                text.write_text(words_of(megabytes, spaces), encoding="utf-8", newline="")
+                for kind in ("memory", "file"):
+                    name = f"{language}, {megabytes} MB, in {'memory' if kind == 'memory' else 'a file'}"
+                    found = child(["-c", BUILDING.format(root=str(ROOT)), str(text), kind], name)
+                    if found is None:
+                        continue
+                    seconds, peak, _ = found
+                    last = before.get(kind)
+                    grown = seconds / last[1] if last else None
+                    table.add("data", name, seconds, "s", f"{last[0]} MB" if last else "", grown)
+                    table.add("data", f"{name}: most memory", peak, "MB")
+                    before[kind] = (megabytes, seconds)
+
+
+# 6: beginning ---------------------------------------------------------------------------------------------------
+
+
+def start(table, options):
+    """From nothing to the first output."""
+    for name, program in (("python with nothing", "pass"), ("import shared", "import shared"),
+                          ("import torch", "import torch")):  # fmt: skip
+        seconds = alternate({name: lambda: subprocess.run([sys.executable, "-c", program], cwd=ROOT)},  # noqa: B023
+                            options.runs)  # fmt: skip
+        table.add_times("start", seconds)
+    for chapter in chapters()[:1] if options.quick else chapters():
+        program = (ROOT / "shared" / "setup_cell.py").read_text(encoding="utf-8")
+        folder = chapter_notebook(chapter).parent
+        seconds = alternate({f"setup cell of {chapter}": lambda: subprocess.run(  # noqa: B023
+            [sys.executable, "-c", program], cwd=folder, stdout=subprocess.DEVNULL)}, min(2, options.runs))  # noqa: B023
+        table.add_times("start", seconds)
+    for path in notebooks() if options.notebooks else ():
+        environment = {**os.environ, "COURSE_SCALE": "small", "COURSE_PROGRESS": "off", "TQDM_DISABLE": "1"}
+        begin = time.perf_counter()
+        where = {"metadata": {"path": str(path.parent)}}
+        program = (f"import nbformat; from nbclient import NotebookClient; book = nbformat.read({str(path)!r}, 4); "
+                   f"NotebookClient(book, resources={where!r}).execute()")  # fmt: skip
+        run = subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True)
+        took = time.perf_counter() - begin
+        if run.returncode:
+            print(f"          ({path.name} did not run to its end)")
+        else:
+            table.add("start", f"{path.parent.name}/{path.name}, small", took, "s")
+
+
+PARTS = {"train": train, "generate": generate, "load": load, "data": data, "tune": tune, "start": start}
