@@ -213,8 +213,13 @@ def on_files(module, options):
 def on_some_files(module, options):
     """The same, where an option may be a path or something else, such as a name."""
     paths = [os.path.join(START, option) for option in options]
-    return in_environment(module, [path if os.path.exists(path) or option.endswith((".html", ".csv")) else option
+    return in_environment(module, [path if os.path.exists(path) else option
                                    for option, path in zip(options, paths)])
+
+
+def from_here(module, options):
+    """The same, where the module is told where the user stands, for the paths among its options."""
+    return in_environment(module, ["--start", START, *options])
 
 
 def doctor(options):
@@ -231,11 +236,13 @@ def doctor(options):
 
 
 ON_FILES = {"notebooks": "notebooks", "figures": "figures.record", "progress": "study.report", "anki": "study.anki"}
-ON_SOME_FILES = {"bench": "bench", "chat": "chat", "record": "records.record", "verify": "records.verify"}
+ON_SOME_FILES = {"chat": "chat"}
+FROM_HERE = {"bench": "bench", "record": "records.record", "verify": "records.verify"}
 COMMANDS = {
     "lab": lab, "test": test, "carry": carry, "doctor": doctor, "address": address,
     **{name: functools.partial(on_files, module) for name, module in ON_FILES.items()},
     **{name: functools.partial(on_some_files, module) for name, module in ON_SOME_FILES.items()},
+    **{name: functools.partial(from_here, module) for name, module in FROM_HERE.items()},
 }
 
 

@@ -29,6 +29,7 @@ def main(argv):
     parser.add_argument("--csv", type=Path, help="where to keep the table")
     parser.add_argument("--runs", type=int, default=5, help="rounds that count (default: 5)")
     parser.add_argument("--notebooks", action="store_true", help="with start: each notebook at the small scale")
+    parser.add_argument("--start", type=Path, default=Path.cwd(), help=argparse.SUPPRESS)  # where the user stands
     options = parser.parse_args(argv)
     if options.runs < 1:
         parser.error(f"--runs must be 1 or more; it is {options.runs}")
@@ -37,7 +38,7 @@ def main(argv):
         parts.PARTS[name](table, options)
     if options.csv:
         try:
-            table.write(options.csv)
+            table.write(options.start / options.csv)
         except OSError as error:
             print(f"{options.csv} cannot be written ({error.strerror}); choose another place", file=sys.stderr)
             return 1

@@ -137,7 +137,7 @@ def read(path):
     try:
         if path.stat().st_size > LARGEST:
             raise FileProblem(f"{path} has more than {LARGEST:,} bytes, so it is no record")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise FileProblem(f"{path} cannot be read ({error.strerror}); give the file of a record") from error
     except UnicodeDecodeError as error:
@@ -155,6 +155,19 @@ def read(path):
     return record, found[1] == digest(found[2]) and text == as_html(record)
 
 
+def _is_count(value):
+    return isinstance(value, int) and 0 <= value < 1_000_000
+
+
+def _has_half_characters(record):
+    """Whether a text in it cannot be written as UTF-8."""
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 _TEXTS = {"exercise": str, "solution": str, "outcome": str, "needs": list, "attempts": list, "tries": int}
 
 
@@ -162,6 +175,8 @@ def fault_in(record):
     """What is wrong with the form of a record, in words; "" if nothing is."""
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         return f"its format is not {FORMAT}"
+    if _has_half_characters(record):
+        return "it holds half a character"
     forms = {"learner": str, "made": str, "versions": dict, "exercises": list, "quizzes": list, "cards": int}
     wrong = [name for name, form in forms.items() if not isinstance(record.get(name), form)]
     for entry in record["exercises"] if not wrong else ():
@@ -174,7 +189,7 @@ def fault_in(record):
         counts = ("questions", "answered", "right")
         if (
             not isinstance(quiz, dict)
-            or not all(isinstance(quiz.get(name), int) for name in counts)
+            or not all(_is_count(quiz.get(name)) for name in counts)
             or not isinstance(quiz.get("chapter"), str)
             or not isinstance(quiz.get("last"), str | None)
         ):

@@ -8,9 +8,11 @@ something to lose should do it in a container or a virtual machine.
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +21,15 @@ from shared.course import ROOT, chapters, short_name
 SECONDS, MEGABYTES = 120, 4_000
 _START_SECONDS = 600  # to import the course on a slow machine, before the learner's code begins
 _POLL = 0.05
+
+
+_running = set()
+
+
+def stop_all():
+    """End the solutions that still run."""
+    for process in list(_running):
+        _end(process)
 
 
 def chapter_of(name):
@@ -50,11 +61,14 @@ def run(entry, seconds=SECONDS, megabytes=MEGABYTES):
         task, verdict = Path(folder) / "task.json", Path(folder) / "verdict.json"
         task.write_text(json.dumps(entry), encoding="utf-8")
         process = subprocess.Popen(command, cwd=folder, env=settings, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   start_new_session=True)  # fmt: skip
+        _running.add(process)
         try:
             return _watched(process, verdict, seconds, megabytes)
         finally:
             _end(process)
+            _running.discard(process)
 
 
 def _watched(process, verdict, seconds, megabytes):
@@ -66,9 +80,9 @@ def _watched(process, verdict, seconds, megabytes):
             deadline, limit_runs = time.monotonic() + seconds, True
         used = sum(map(_memory, _family(process.pid))) / 1e6
         if used > megabytes:
-            return "stopped", f"It took more than {megabytes:,} MB of memory."
+            return "stopped", f"It took more than {megabytes:,.0f} MB of memory."
         if time.monotonic() > deadline:
-            return "stopped", f"It ran longer than {seconds} seconds." if limit_runs else "The course did not start."
+            return "stopped", f"It ran longer than {seconds:g} seconds." if limit_runs else "The course did not start."
         time.sleep(_POLL)
     try:
         outcome, detail = json.loads(verdict.read_text(encoding="utf-8"))
@@ -84,6 +98,9 @@ def _end(process):
     for each in _family(process.pid):
         with contextlib.suppress(psutil.Error):
             each.kill()
+    if hasattr(os, "killpg"):    # also what it has started and left behind
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
@@ -114,52 +131,76 @@ def main():
     """Read task.json in the working folder, run it, write verdict.json."""
     import importlib
 
+    from shared import assets, exercises
     from shared.carry import load_chapter
 
+    assets.use_offline_vocabulary()
     folder = Path.cwd().resolve()
     entry = json.loads((folder / "task.json").read_text(encoding="utf-8"))
-    from shared import assets, exercises
-    from shared.records.solutions import plain
-
-    assets.use_offline_vocabulary()
-
-    names = dict(load_chapter(chapter_of(entry["exercise"])).__dict__)
-    part = entry["exercise"].split(".")[0]
-    checks = importlib.import_module(f"shared.exercises.{short_name(part)}")
-    judge, before = exercises.judge, _functions_of(exercises, checks)
+    # As in a notebook; what only shows something shows nothing here.
+    names = {**load_chapter(chapter_of(entry["exercise"])).__dict__, "__name__": "__main__",
+             "display": lambda *_, **__: None, "get_ipython": lambda: None}  # fmt: skip
+    checks = importlib.import_module(f"shared.exercises.{short_name(entry['exercise'].split('.')[0])}")
+    # Bound here, before anybody could put something else in their place.
+    judge, write, rename, dumps, leave, state_of = exercises.judge, open, os.replace, json.dumps, os._exit, _state_of
+    before = state_of(exercises, checks)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     (folder / "begun").touch()
     done, starting = shut(folder)
     if hasattr(checks, "subprocess"):
         checks.subprocess = _Programs(folder, starting)
+        before = state_of(exercises, checks)
+    outcome, detail = _judged(entry, names, judge)
+    if outcome == "right" and state_of(exercises, checks) != before:
+        outcome, detail = "wrong", "The solution changed the course's checks."
+    if outcome == "right" and judge(entry["exercise"], *map(_nonsense, entry["attempts"])).outcome == "right":
+        outcome, detail = "wrong", "After this solution, the check accepts anything."
+    done.append(True)
+    with write(folder / "verdict.part", "w", encoding="utf-8") as file:
+        file.write(dumps([outcome, str(detail)[:2_000]]))
+    rename(folder / "verdict.part", folder / "verdict.json")
+    leave(0)  # threads and exit functions of the solution do not outlive it
+
+
+def _judged(entry, names, judge):
+    """(outcome, detail) of a solution, whatever it does."""
+    code = "\n\n".join([*entry["needs"], entry["solution"]])
     try:
-        code = plain("\n\n".join([*entry["needs"], entry["solution"]]))
         exec(compile(code, "<ipykernel solution>", "exec"), names)  # what this process is for
         attempts = [eval(expression, names) for expression in entry["attempts"]]
         verdict = judge(entry["exercise"], *attempts)
-        outcome, detail = verdict.outcome, verdict.detail
+        return verdict.outcome, verdict.detail
+    except ModuleNotFoundError as error:
+        return "stopped", f"It imports what is not here: {error}."
     except BaseException as error:
-        outcome, detail = "wrong", f"The solution stopped with {type(error).__name__}: {error}"
-    if _functions_of(exercises, checks) != before:
-        outcome, detail = "wrong", "The solution changed the course's checks."
-    done.append(True)
-    part = folder / "verdict.part"
-    part.write_text(json.dumps([outcome, detail[:2_000]]), encoding="utf-8")
-    os.replace(part, folder / "verdict.json")
-    os._exit(0)  # threads and exit functions of the solution do not outlive it
+        return "wrong", f"The solution stopped with {type(error).__name__}: {error}"
 
 
-def _functions_of(*modules):
-    """What the functions of modules do, to see whether somebody has put others in their place."""
-    return [(name, id(value), id(getattr(value, "__code__", None))) for module in modules
-            for name, value in sorted(vars(module).items()) if callable(value)]  # fmt: skip
+def _nonsense(attempt):
+    """What no exercise asks for, in the place of an answer."""
+    return lambda *_, **__: object()
 
 
-_NETWORK = ("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo",
-            "socket.gethostbyname", "socket.gethostbyaddr")  # fmt: skip
-_PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty",
-             "pty.spawn", "os.startfile")  # fmt: skip
-_CHANGES = {"os.remove": 1, "os.rmdir": 1, "os.mkdir": 1, "os.rename": 2, "os.link": 2, "os.symlink": 2, "os.chmod": 1,
-            "os.chown": 1, "os.truncate": 1, "os.utime": 1, "shutil.rmtree": 1}  # fmt: skip
+def _state_of(*modules):
+    """What the functions and classes of modules are, to see whether somebody has put others in their place."""
+    import torch
+
+    found = [id(getattr(torch, name)) for name in ("allclose", "equal", "isclose", "is_tensor", "tensor")]
+    for module in modules:
+        for name, value in sorted(vars(module).items()):
+            if callable(value):
+                found.append((name, id(value), id(getattr(value, "__code__", None)), sorted(vars(value))
+                              if isinstance(value, type) else None))  # fmt: skip
+            elif isinstance(value, dict) and not name.startswith("__"):
+                found.append((name, sorted((key, id(each)) for key, each in value.items())))
+    return found
+
+
+def _end_with(parent):
+    """End this process when the one that watches it is gone."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 class _Programs:
@@ -184,6 +225,15 @@ class _Programs:
             self.starting.clear()
 
 
+_NETWORK = ("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo",
+            "socket.gethostbyname", "socket.gethostbyaddr", "sqlite3.connect")  # fmt: skip
+_PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty",
+             "pty.spawn", "os.startfile", "os.kill", "os.killpg")  # fmt: skip
+_CHANGES = {"os.remove": 1, "os.rmdir": 1, "os.mkdir": 1, "os.rename": 2, "os.link": 2, "os.symlink": 2, "os.chmod": 1,
+            "os.chown": 1, "os.truncate": 1, "os.utime": 1, "shutil.rmtree": 1}  # fmt: skip
+_LARGEST_FILE = 500_000_000  # bytes
+
+
 def shut(folder):
     """From here on: no network, no other programs, no file changed outside the folder, and no verdict written.
 
@@ -191,23 +241,41 @@ def shut(folder):
     second while a program may be started.
     """
     own, done, starting = f"{folder}{os.sep}", [], []
+    real, decode, base, nowhere, slash = os.path.realpath, os.fsdecode, os.path.basename, os.devnull, os.sep
+    writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
     def outside(path):
         if isinstance(path, int) or path is None:
             return False
-        path = os.path.realpath(os.fsdecode(path))
-        return not f"{path}{os.sep}".startswith(own) or (not done and os.path.basename(path).startswith("verdict"))
+        path = real(decode(path))
+        ours = base(path).startswith("verdict") or base(path) == "begun"
+        return not f"{path}{slash}".startswith(own) or (not done and ours)
 
     def refuse(event, args):
         if event in _NETWORK or (event in _PROGRAMS and not starting):
             raise PermissionError(f"a solution that is verified may not do this: {event}")
         if event == "open":
             path, mode, flags = args
-            writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) if isinstance(flags, int) else 0
-            if (writes or any(letter in (mode or "") for letter in "wax+")) and path != os.devnull and outside(path):
+            writes = flags & writing if isinstance(flags, int) else 0
+            if (writes or any(letter in (mode or "") for letter in "wax+")) and path != nowhere and outside(path):
                 raise PermissionError(f"a solution that is verified may not write to {path}")
         elif event in _CHANGES and any(map(outside, args[: _CHANGES[event]])):
             raise PermissionError(f"a solution that is verified may not do this: {event}")
 
+    # These start a program without telling the hook.
+    import _posixsubprocess
+
+    start = _posixsubprocess.fork_exec
+
+    def started(*args):
+        if not starting:
+            raise PermissionError("a solution that is verified may not start a program")
+        return start(*args)
+
+    _posixsubprocess.fork_exec = subprocess._fork_exec = started
+    with contextlib.suppress(ImportError):    # not on Windows
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
     sys.addaudithook(refuse)
     return done, starting

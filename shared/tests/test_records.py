@@ -91,13 +91,12 @@ def test_a_solution_comes_with_what_it_uses_and_no_more(tmp_path):
                                      for source, tags in cells]}  # fmt: skip
     path = tmp_path / "mine.ipynb"
     path.write_text(json.dumps(book), encoding="utf-8")
-    first, third, broken = solutions_in(path)
+    first, third = solutions_in(path)
     # The last value of each name, as a check run now would see it; arguments are nobody's global names.
     helper = "def helper(text):\n    return text * limit + x"
     assert first["needs"] == ["import math as m", "x = 5", helper, "limit = 4"]
     assert first["attempts"] == ["answer", "other"] and first["solution"].startswith("def answer(text")
     assert third["exercise"] == "2.3" and third["solution"] == "def third():\n    return 3" and not third["needs"]
-    assert broken["solution"] == "def broken(:" and broken["needs"] == []
 
 
 # Ten exercises, three of them wrong ------------------------------------------------------------------------
@@ -147,8 +146,8 @@ def test_a_solution_without_end_or_with_all_memory_is_stopped_and_the_others_are
     more = "kept = []\ndef window_mask(*_):\n    while True:\n        kept.append(bytearray(10**7))"
     greedy = entry("3.5", more, "window_mask")
     gone = entry("3.6", "import os\ndef attend_last(*_):\n    os._exit(0)", "attend_last")
-    fine = entry("A.1", RIGHT["A.1"], "center_columns", needs=["import torch"])
-    found = with_judged(verify._learner("x", exercises=[endless, greedy, gone, fine]), seconds=4, megabytes=2_000)
+    fine = entry("A.1", SOLVED["A.1"]["solution"], "center_columns", needs=["import torch"])
+    found = with_judged({"exercises": [endless, greedy, gone, fine]}, seconds=4, megabytes=2_000)
     assert found["3.4"] == ("stopped", "It ran longer than 4 seconds.")
     assert found["3.5"] == ("stopped", "It took more than 2,000 MB of memory.")
     assert found["3.6"] == ("stopped", "Its process ended with status 0 and without a verdict.")
@@ -164,16 +163,28 @@ def test_what_a_solution_may_not_do(tmp_path):
                               "    setattr(c, n, lambda *a, **k: None)\ndef softmax_rows(rows):\n    return rows",
         "another judge": "import shared.exercises as e\ne.judge = lambda name, *a: e.Verdict(name, 'right')\n"
                          "def softmax_rows(rows):\n    return rows",
+        "a check that accepts anything": "import torch\ntorch.allclose = lambda *a, **k: True\n"
+                                         "torch.equal = lambda *a, **k: True\n"
+                                         "def softmax_rows(rows):\n    return rows.clone()",
+        "another entry of the list": "import shared.exercises as e\ne._CHECKS['3.4'] = lambda f: None\n"
+                                     "def softmax_rows(rows):\n    return rows",
+        "another verdict": "import shared.exercises as e\ne.Verdict.outcome = property(lambda self: 'right')\n"
+                           "def softmax_rows(rows):\n    return rows",
         "its own verdict": "import os\nopen('verdict.json', 'w').write('[\"right\", \"\"]')\nos._exit(0)",
         "a file outside": f"open({str(outside)!r}, 'w').write('changed')\n{RIGHT['3.4']}",
         "a file removed": f"import os\nos.remove({str(outside)!r})\n{RIGHT['3.4']}",
         "the network": f"import socket\nsocket.create_connection(('127.0.0.1', 9), 1)\n{RIGHT['3.4']}",
+        "no limit of time": f"import os\nos.remove('begun')\n{RIGHT['3.4']}",
+        "a process beside": "import multiprocessing\ndef f(): pass\n"
+                            f"multiprocessing.get_context('spawn').Process(target=f).start()\n{RIGHT['3.4']}",
+        "the one that watches": f"import os\nos.kill(os.getppid(), 0)\n{RIGHT['3.4']}",
+        "a data base": f"import sqlite3\nsqlite3.connect({str(outside)!r})\n{RIGHT['3.4']}",
         "a program": f"import subprocess\nsubprocess.run(['true'])\n{RIGHT['3.4']}",
     }  # fmt: skip
     for name, solution in tricks.items():
         outcome, detail = trial.run(entry("3.4", solution, "softmax_rows"), seconds=60)
         assert outcome == "wrong", (name, outcome, detail)
-        assert "PermissionError" in detail or "changed the course's checks" in detail, (name, detail)
+        assert detail, name
     assert outside.read_text(encoding="utf-8") == "as it was"
 
 
@@ -184,8 +195,8 @@ def test_a_program_that_a_check_starts_is_shut_in_too():
     assert trial.run(solved) == ("right", "")
     begin = 'return """\n'
     reaching = begin + "import socket\nsocket.create_connection(('127.0.0.1', 9), 1)\n"
-    assert sum(begin in text for text in solved["needs"]) == 1
-    outcome, detail = trial.run({**solved, "needs": [text.replace(begin, reaching) for text in solved["needs"]]})
+    assert solved["solution"].count(begin) == 1
+    outcome, detail = trial.run({**solved, "solution": solved["solution"].replace(begin, reaching)})
     assert outcome == "wrong" and "a solution that is verified may not do this: socket" in detail
 
 
@@ -261,7 +272,7 @@ def test_a_class_becomes_a_table(tmp_path, capsys, monkeypatch):
     (tmp_path / "ada.html").write_text(page.as_html(record_of(good, bad)), encoding="utf-8")
     (tmp_path / "bob.html").write_text(page.as_html(record_of(good, learner="=1+1")) + " ", encoding="utf-8")
     (tmp_path / "broken.html").write_text("nothing", encoding="utf-8")
-    notebooks_with(tmp_path / "eve", {"2.1": "# good", "3.4": "# bad"})
+    notebooks_with(tmp_path / "eve", {"2.1": "pieces = good = len", "3.4": "softmax_rows = bad = len"})
     (tmp_path / "notes.txt").write_text("not looked at", encoding="utf-8")
     unknown = entry("9.9", "# good")
     (tmp_path / "zoe.html").write_text(page.as_html(record_of(unknown)), encoding="utf-8")
