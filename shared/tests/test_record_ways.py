@@ -57,7 +57,8 @@ WAYS = {
     "a helper below the check": ([], HELPED, None, [HELPER]),
     "decorated": ([], f"def twice(f):\n    return lambda *a: f(*a)\n@twice\n{SOLUTION}", None, []),
     "a lambda": (
-        [], "ex = lambda s: (s - s.amax(-1, True)).exp()\nsoftmax_rows = lambda s: ex(s) / ex(s).sum(-1, True)", None, []),
+        [], "ex = lambda s: (s - s.amax(-1, True)).exp()\nsoftmax_rows = lambda s: ex(s) / ex(s).sum(-1, True)",
+        None, []),
     "an object": ([], "class S:\n    def __call__(self, s):\n        e = (s - s.amax(-1, True)).exp()\n"
                   "        return e / e.sum(-1, True)\nsoftmax_rows = S()", None, []),
     "checks at the end": ([], SOLUTION, "pass", [f"print(1)\n{CHECK}"]),
