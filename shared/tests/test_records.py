@@ -3,7 +3,13 @@
 import csv
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 
 from shared.course import ROOT, FileProblem, chapter_notebook, read_notebook
@@ -11,6 +17,7 @@ from shared.exercises import known_exercises
 from shared.records import page, record, trial, verify
 from shared.records.solutions import solutions_in
 from shared.study import progress
+from shared.tests.limits import HANGS
 from shared.tests.test_exercises import all_exercises
 
 SOLVED = {each["exercise"]: each for path in sorted(ROOT.glob("ch0[23]*/solutions.ipynb"))
@@ -306,6 +313,30 @@ def test_it_asks_before_it_runs_other_peoples_code(tmp_path, capsys, monkeypatch
     monkeypatch.setattr("builtins.input", lambda _: "y")
     monkeypatch.setattr(trial, "run", lambda *_: ("right", ""))
     assert verify.main([str(tmp_path / "ada.html")]) == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals in the way of POSIX")
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_whoever_stops_it_keeps_what_was_found_and_leaves_nothing_running(tmp_path, kind):
+    endless = entry("3.4", "def softmax_rows(rows):\n    open('here', 'w').close()\n    while True:\n        pass",
+                    "softmax_rows")  # fmt: skip
+    (tmp_path / "ada.html").write_text(page.as_html(record_of(GOOD)), encoding="utf-8")
+    (tmp_path / "bob.html").write_text(page.as_html(record_of(endless)), encoding="utf-8")
+    process = subprocess.Popen([sys.executable, "-c", "import sys; from shared.records.verify import main; "
+                                "sys.exit(main(sys.argv[1:]))", str(tmp_path), "--yes"], cwd=ROOT,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    assert process.stdout.readline().startswith("ada.html")
+    started = []
+    while not started:    # the endless one has begun
+        started = psutil.Process(process.pid).children(recursive=True)
+        time.sleep(0.05)
+    process.send_signal(kind)
+    out, err = process.communicate(timeout=HANGS)
+    assert process.returncode == 130 and "Stopped" in err, (out, err)
+    with open(tmp_path / "verified.csv", encoding="utf-8", newline="") as file:
+        assert [row["3.4"] for row in csv.DictReader(file)] == ["right", "not run"]
+    gone, alive = psutil.wait_procs(started, timeout=HANGS)
+    assert not alive
 
 
 def test_an_empty_folder_says_what_it_looked_for(tmp_path, capsys):
