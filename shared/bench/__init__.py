@@ -24,13 +24,16 @@ def main(argv):
     """Print the table, row by row as they come; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python3 -m shared bench", description=__doc__.splitlines()[0],
                                      epilog="parts: " + ", ".join(parts.PARTS))  # fmt: skip
-    parser.add_argument("parts", nargs="*", choices=[*parts.PARTS, []], metavar="PART", help="default: all")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="default: all")
     parser.add_argument("--quick", action="store_true", help="everything smaller, to see whether it runs")
     parser.add_argument("--csv", type=Path, help="where to keep the table")
     parser.add_argument("--runs", type=int, default=5, help="rounds that count (default: 5)")
     parser.add_argument("--notebooks", action="store_true", help="with start: each notebook at the small scale")
     parser.add_argument("--start", type=Path, default=Path.cwd(), help=argparse.SUPPRESS)  # where the user stands
     options = parser.parse_args(argv)
+    unknown = set(options.parts) - set(parts.PARTS)
+    if unknown:
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; the parts are {', '.join(parts.PARTS)}")
     if options.runs < 1:
         parser.error(f"--runs must be 1 or more; it is {options.runs}")
     table = Table()
