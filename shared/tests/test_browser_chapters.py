@@ -139,16 +139,17 @@ def use_ch06(page):
 def use_ch07(page):
     """A question in the chat box, at two temperatures."""
     box = Widgets(page, "chat_box({")
-    box.output.get_by_text("stories", exact=True).first.wait_for()
+    asked = box.output.locator("b", has_text=re.compile("^you$"))
+    expect(asked).to_have_count(1)
     box.output.locator("textarea").fill("Write a short story.")
     box.output.locator("input[type=text]").fill("Words: fox, bell, garden. With: a talk. Ending: at home.")
     for n_answers in (2, 3):
         box.output.get_by_role("button", name="Send").click()
-        expect(box.output.locator("b", has_text=re.compile("^you$"))).to_have_count(n_answers)
+        expect(asked).to_have_count(n_answers)
         box.output.locator(".noUi-handle").first.focus()
         box.output.locator(".noUi-handle").first.press("ArrowRight")
     box.output.get_by_role("button", name="Clear").click()
-    expect(box.output.locator("b", has_text=re.compile("^you$"))).to_have_count(0)
+    expect(asked).to_have_count(0)
 
 
 def use_appendix_d(page):
