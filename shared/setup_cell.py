@@ -8,7 +8,7 @@ COURSE_ADDRESS = os.environ.get("COURSE_ADDRESS") or ""  # where git finds the c
 
 # The notebook's own file, as VS Code and Jupyter tell it: the kernel may have been started in another folder.
 opened = Path(globals().get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME") or "unknown").absolute()
-places = [Path.cwd(), *Path.cwd().parents, *opened.parents, Path("/content/course")]
+places = [Path.cwd(), *Path.cwd().parents, *opened.parents, Path("/content/course"), Path.cwd() / "course"]
 root = next((p for p in places if (p / "shared" / "carry.py").is_file()), None)
 if root is None and "google.colab" in sys.modules and COURSE_ADDRESS:
     root = Path.cwd() / "course"
