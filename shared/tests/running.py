@@ -12,9 +12,6 @@ from shared.assets import cache_folder, find
 from shared.course import ROOT
 from shared.tests.limits import HANGS
 
-# Put into a folder on the kernel's path: it runs before anything else does.
-STAND_IN = "import sys, types\nsys.modules['google'] = types.ModuleType('google')\n" \
-           "sys.modules['google.colab'] = types.ModuleType('google.colab')\n"  # fmt: skip
 OLDER = "colab-packages"  # in the cache: other versions of some packages, put there by .ci/run
 
 
@@ -61,9 +58,11 @@ def as_on_colab(folder, repository):
     Where .ci/run has put them, ipywidgets 7 and other versions of NumPy and pandas come before those of the course.
     """
     begin, empty = folder / "begin", folder / "content"
-    begin.mkdir()
+    (begin / "google" / "colab").mkdir(parents=True)
     empty.mkdir()
-    (begin / "sitecustomize.py").write_text(STAND_IN, encoding="utf-8")
+    (begin / "google" / "colab" / "__init__.py").touch()
+    # Python runs this before anything else.
+    (begin / "sitecustomize.py").write_text("import google.colab\n", encoding="utf-8")
     first = [str(begin), *([str(older)] if (older := Path(cache_folder()) / OLDER).is_dir() else [])]
     return empty, {"COURSE_ADDRESS": repository.as_uri(), "PYTHONPATH": os.pathsep.join(first)}
 
