@@ -369,8 +369,9 @@ def enough_rows(n_tokens, rows, wanted, context_length):
 
 def temperature_above_0(temperature):
     """A temperature that logits are divided by must be above 0; what 0 would mean is the argmax."""
-    if not isinstance(temperature, Real) or not 0 < temperature < HOTTEST:
-        raise ValueError(f"temperature must be a number above 0 and below {HOTTEST:g}; it is {temperature!r}")
+    most = 2**63 if isinstance(temperature, Integral) else 3e38    # what a float32 tensor can be divided by
+    if not isinstance(temperature, Real) or not 0 < temperature < most:
+        raise ValueError(f"temperature must be a number above 0 and below {most:g}; it is {temperature!r}")
 
 
 def sampling(temperature=0.0, top_k=None, top_p=None):

@@ -287,7 +287,7 @@ def words_of(megabytes, spaces=True):
                      for _ in range(2_000)]  # fmt: skip
     while size < megabytes * 1e6:
         parts.append(rng.choice(sentences))
-        size += len(parts[-1].encode()) + 1
+        size += len(parts[-1].encode()) + spaces
     return (" " if spaces else "").join(parts)
 
 

@@ -26,7 +26,8 @@ READY = """async path => {
   while (panel.sessionContext.session?.kernel?.status !== 'idle') await pause();
 }"""
 SHOW = "words => [...document.querySelectorAll('.jp-Cell')].find(c => c.innerText.includes(words)).scrollIntoView()"
-QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+QUIET = ("--no-sandbox --disable-dev-shm-usage --disable-gpu --disable-quic --no-first-run "
+         "--disable-background-networking")
 
 
 def status(url, token=None):

@@ -24,8 +24,9 @@ def lab(tmp_path_factory):
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def page(lab, tmp_path_factory):
+    """A browser of its own for each chapter: one that has shown several of them runs out of memory."""
     with browser_page(tmp_path_factory.mktemp("browser")) as page:
         page.set_viewport_size({"width": 1280, "height": 800})
         yield page

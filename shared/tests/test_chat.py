@@ -93,7 +93,7 @@ def test_what_cannot_be_had_is_said_in_one_line(monkeypatch, capsys, arguments, 
 
 
 def test_a_missing_smollm2_is_said(ch05, monkeypatch, capsys):
-    monkeypatch.setattr("shared.assets.fetch_smollm2", lambda: None)
+    monkeypatch.setattr("shared.assets.fetch_smollm2", lambda **_: None)
     out, status = conversation(monkeypatch, capsys, [])
     assert status == 1 and "SmolLM2 is not here; name another model, for example 13M" in out
 
