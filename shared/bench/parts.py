@@ -29,17 +29,12 @@ def config(options):
 
 
 def pair(options, device):
-    """The course's model and transformers' with random weights of the same sizes, on the device."""
-    from transformers import GPT2Config, GPT2LMHeadModel
+    """Chapter 5's code, its model and transformers' with the same random weights, on the device."""
+    from shared.tests.bench_ch05 import gpt2_pair
 
-    cfg, ch05 = config(options), load_chapter("ch05_pretraining")
-    theirs = GPT2LMHeadModel(GPT2Config(n_embd=cfg["emb_dim"], n_layer=cfg["n_layers"], n_head=cfg["n_heads"],
-                                        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        theirs.save_pretrained(folder)
-        settings, params = ch05.read_gpt2(folder)
-        ours = ch05.GPTModel(ch05.config_of(settings) | {"drop_rate": 0.0})
-        ch05.load_weights_into_gpt(ours, params)
+    cfg = config(options)
+    ch05, ours, theirs = gpt2_pair({"n_embd": cfg["emb_dim"], "n_layer": cfg["n_layers"], "n_head": cfg["n_heads"],
+                                    "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0})  # fmt: skip
     return ch05, ours.to(device), theirs.to(device)
 
 

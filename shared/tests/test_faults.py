@@ -39,16 +39,24 @@ from shared.tests.test_assets import (  # noqa: F401 (fixtures)
 # A full disk -----------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def file_system(place, options):
+    """A file system of its own at a new folder; skips the test where none can be mounted."""
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 64 KB, nearly full; needs the rights to mount one."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("no small file system can be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    """A file system of 64 KB."""
+    with file_system(tmp_path / "disk", "size=64k") as place:
+        yield place
 
 
 def fill(place):
@@ -242,14 +250,12 @@ def test_a_cache_that_is_deleted_again_and_again(server, tmp_path):  # noqa: F81
 
     thread = threading.Thread(target=delete)
     thread.start()
-    got = 0
     try:
         for _ in range(30):
             with contextlib.suppress(assets.AssetError):
                 found = assets.fetch("the-verdict.txt")
                 with contextlib.suppress(OSError):
                     assert found.path.read_bytes() == STORY
-                    got += 1
     finally:
         stop.set()
         thread.join()
@@ -274,17 +280,10 @@ print("done", assets.gpt2_vocabulary()[0].is_file())
 
 
 def test_a_home_that_nobody_may_write_to(tmp_path):
-    home = tmp_path / "home"
-    home.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(home)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here")
-    try:
+    with file_system(tmp_path / "home", "ro") as home:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("COURSE_", "XDG_", "TIKTOKEN", "MPL"))}
         run = subprocess.run([sys.executable, "-c", READ_ONLY], cwd=course.ROOT, capture_output=True, text=True,
                              env={**kept, "HOME": str(home), "COURSE_OFFLINE": "1"}, timeout=HANGS)  # fmt: skip
-    finally:
-        subprocess.run(["umount", "-l", str(home)], check=True)
     assert run.returncode == 0, run.stderr
     assert "Exercise 3.4: not yet." in run.stdout and run.stdout.endswith("done True\n")
     assert "your progress" in run.stdout and run.stdout.count("set COURSE_PROGRESS") == 1

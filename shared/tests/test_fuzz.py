@@ -175,7 +175,11 @@ def test_rows_of_tasks(ch07, batch, longest):
     except ValueError:
         return
     assert inputs.shape == targets.shape and inputs.shape[0] == len(batch)
-    assert ((targets == 50256).sum(1) >= 0).all() and (inputs >= 0).all()
+    width = inputs.shape[1]
+    for row, read, wanted in zip(batch, inputs.tolist(), targets.tolist()):
+        assert read[: len(row)] == row[:width]                             # nothing lost but what is cut
+        assert wanted[: len(row)] == [*row[1:], 50256][:width]              # the next token, and an end
+        assert set(wanted[len(row) :]) <= {-100}                            # and nothing else counts
 
 
 @fuzz
@@ -321,14 +325,14 @@ QUESTIONS = (questions.FOLDER / "ch03.yaml").read_text(encoding="utf-8")
 
 
 @fuzz
-@given(st.one_of(json_values, st.tuples(st.integers(0, 200), st.text(max_size=3), anything)))
+@given(st.one_of(json_values, st.tuples(st.integers(0, 200), anything)))
 def test_questions(value):
     """A question of any form, or a good one of which one field is anything: a fault in words, or none."""
     question = value
     if isinstance(value, tuple):
         question = copy.deepcopy(GOOD_QUESTIONS[value[0] % len(GOOD_QUESTIONS)])
         fields = sorted(question)
-        question[fields[value[0] % len(fields)]] = value[2]
+        question[fields[value[0] % len(fields)]] = value[1]
     fault = questions.fault_of(question)
     assert fault is None or (isinstance(fault, str) and fault)
 
