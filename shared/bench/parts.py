@@ -35,6 +35,9 @@ def pair(options, device):
     cfg = config(options)
     ch05, ours, theirs = gpt2_pair({"n_embd": cfg["emb_dim"], "n_layer": cfg["n_layers"], "n_head": cfg["n_heads"],
                                     "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0})  # fmt: skip
+    for part in ours.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
     return ch05, ours.to(device), theirs.to(device)
 
 

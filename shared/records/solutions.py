@@ -7,6 +7,7 @@ statement that binds ``pieces`` last, and whatever that uses. What a learner tri
 import ast
 import re
 import symtable
+from collections import Counter
 from dataclasses import dataclass
 
 from shared.carry import MARKER
@@ -89,13 +90,10 @@ def _read(source, number):
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module == "shared.exercises":
             aliases |= {each.asname for each in node.names if each.name == "check" and each.asname}
-    found, taken = [], {}
-    for node in tree.body:
-        first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
-        for line in range(first, node.end_lineno + 1):
-            taken[line] = taken.get(line, 0) + 1
-    for node in tree.body:
-        first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
+    firsts = [min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))]) for node in tree.body]
+    taken = Counter(line for node, first in zip(tree.body, firsts) for line in range(first, node.end_lineno + 1))
+    found = []
+    for node, first in zip(tree.body, firsts):
         alone = all(taken[line] == 1 for line in range(first, node.end_lineno + 1))
         text = "\n".join(lines[first - 1 : node.end_lineno]) if alone else ast.unparse(node)
         reads, later, bound = map(frozenset, _names(text))

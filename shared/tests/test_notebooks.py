@@ -16,6 +16,7 @@ from shared.course import ROOT, FileProblem, chapter_notebook, chapters, noteboo
 from shared.environment import REQUIREMENTS, pins
 from shared.tests.limits import HANGS
 from shared.tests.measure_lessons import measure
+from shared.tests.running import bare_repository
 
 BOOKS = notebooks()
 NAMES = [str(path.relative_to(ROOT)) for path in BOOKS]
@@ -392,19 +393,10 @@ def test_setup_on_colab_without_an_address_says_what_to_do(tmp_path):
 
 def test_setup_on_colab_fetches_the_course(tmp_path):
     """A notebook opened alone: the course comes from the address, here a local git folder."""
-    origin, empty = tmp_path / "origin", tmp_path / "content"
-    empty.mkdir()
-    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
-    command = ["git", "ls-files", "shared", "requirements.txt"]
-    tracked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if tracked.returncode or not tracked.stdout:
+    origin, empty = bare_repository(tmp_path), tmp_path / "content"
+    if origin is None:
         pytest.skip("this copy of the course is no git checkout")
-    for name in tracked.stdout.splitlines():
-        if (ROOT / name).is_file():
-            (origin / name).parent.mkdir(parents=True, exist_ok=True)
-            (origin / name).write_bytes((ROOT / name).read_bytes())
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "course"]):
-        subprocess.run([*git, *command], cwd=origin, check=True)
+    empty.mkdir()
     result = run_setup(empty, colab=True, COURSE_ADDRESS=str(origin))
     assert result.returncode == 0, result.stderr
     assert f"from {empty / 'course' / 'shared' / '__init__.py'}" in result.stdout

@@ -5,14 +5,16 @@ from html import escape
 import ipywidgets
 
 from shared.widgets.explorer import view_bundle
+from shared.widgets.keys import box_with_keys
 
+BLUE = "var(--jp-content-link-color, #1f5fae)"  # JupyterLab's own, which suits a light and a dark page
 STYLE = "white-space: pre-wrap; padding: 4px 8px; margin: 4px 0; border-left: 4px solid"
 
 
 def as_html(turns):
     """The conversation as HTML: (prompt, answer) pairs, the prompt dark, what the model added in blue."""
     return "".join(
-        f'<div style="{STYLE} #3b6fb6">{escape(prompt)}<span style="color: #1f5fae">{escape(answer)}</span></div>'
+        f'<div style="{STYLE} #3b6fb6">{escape(prompt)}<span style="color: {BLUE}">{escape(answer)}</span></div>'
         for prompt, answer in turns
     )
 
@@ -26,7 +28,7 @@ class AskBox:
         self.button = ipywidgets.Button(description="Ask")
         self.answers = ipywidgets.HTML()
         self.button.on_click(self.ask)
-        self.view = ipywidgets.VBox([self.prompt, self.button, self.answers])
+        self.view = box_with_keys([self.prompt, self.button, self.answers])
         self.ask()
 
     def ask(self, button=None):
