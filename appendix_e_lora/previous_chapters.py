@@ -29,6 +29,8 @@ from tqdm.auto import tqdm
 from shared import guards
 from shared.assets import fetch_gpt2, gpt2_vocabulary
 from shared.checkpoints import remaining_batches
+from shared.empty_models import without_initialisation
+from shared.fast_linear import packed_weights
 from shared.gguf_files import GgufFile, gpt2_settings, llama_settings, modelfile, vocabulary, vocabulary_settings, write_gguf
 from shared.gpt2_files import read_config, read_tensors
 from shared.texts import whole_characters
@@ -805,7 +807,7 @@ def evaluate_model(model, train_loader, val_loader, device, eval_iter, loss_fn=c
 def generate_and_print_sample(model, tokenizer, device, start_context):
     """Print ``start_context`` and 50 tokens that the model adds greedily, on one line."""
     ids = text_to_token_ids(start_context, tokenizer).to(device)
-    with eval_mode(model):
+    with eval_mode(model), packed_weights(model, n_passes=50):
         ids = generate_text_simple(model, ids, 50, context_size=model.context_length)
     print(token_ids_to_text(ids, tokenizer).replace("\n", " "))
 
@@ -1022,7 +1024,7 @@ def generate(model, idx, max_new_tokens, context_size, temperature=0.0, top_k=No
     guards.something_to_continue(idx, max_new_tokens, context_size)
     cache = KeyValueCache(model, len(idx), min(context_size, idx.shape[1] + max_new_tokens)) if use_cache else None
     ended = torch.zeros(len(idx), 1, dtype=torch.bool, device=idx.device)
-    with eval_mode(model):
+    with eval_mode(model), packed_weights(model, n_passes=max_new_tokens):
         for _ in range(max_new_tokens):
             logits = last_logits(model, idx, context_size, cache)                # (B, V)
             newest = choose_next(logits, temperature, top_k, top_p)              # (B, 1)
@@ -1401,15 +1403,11 @@ def load_modern(file, context_length=2_048, in_order=halves_from_neighbours):
     Raises:
         ValueError: if the file is of another kind of model, or a tensor is missing, left over or of another shape.
     """
-    cfg = llama_settings(file)
-    tied = "output.weight" not in file.tensors
-    cfg |= {"context_length": min(context_length, cfg["context_length"]), "tie_weights": tied}
-    with torch.device("meta"):
-        model = ModernGPT(cfg)
-    model = model.to_empty(device="cpu").eval()         # memory for each tensor, also for those that were one
-    if tied:
-        model.out_head.weight = model.tok_emb.weight
-    mask = future_mask(cfg["context_length"])
+    cfg = llama_settings(file) | {"tie_weights": "output.weight" not in file.tensors}
+    with without_initialisation():
+        model = ModernGPT(cfg | {"context_length": 1}).eval()
+    model.context_length = min(context_length, cfg["context_length"])
+    mask = future_mask(model.context_length)
     for block in model.trf_blocks:
         block.att.mask = mask
     layout = list(modern_layout(model))
@@ -1521,7 +1519,8 @@ def load_gguf(path):
     if file.settings.get("general.architecture") != "gpt2":
         tokenizer = DigitTokenizer(file)
         return load_modern(file), tokenizer
-    model = GPTModel(GPT_CONFIG_124M | gpt2_settings(file)).eval()
+    with without_initialisation():
+        model = GPTModel(GPT_CONFIG_124M | gpt2_settings(file)).eval()
     own_head = "output.weight" in file.tensors
     layout = {gguf_name(name): parameters for name, parameters, _ in gpt2_layout(model, own_head)}
     file.holds_only({name: (len(parts) * len(parts[0]), *parts[0].shape[1:]) for name, parts in layout.items()})

@@ -87,10 +87,12 @@ class Talk:
         """Yield new ids, one after another, up to the end token; past the context all is read anew."""
         import torch
 
+        from shared.fast_linear import packed_weights
+
         context, device = self.model.context_length, self.model.tok_emb.weight.device
         ids = torch.tensor([ids], device=device)
         cache = self.ch05.KeyValueCache(self.model, 1, min(context, ids.shape[1] + max_new_tokens))
-        with self.ch05.eval_mode(self.model):
+        with self.ch05.eval_mode(self.model), packed_weights(self.model, max_new_tokens):
             for _ in range(max_new_tokens):
                 logits = self.ch05.last_logits(self.model, ids, context, cache)
                 newest = self.ch05.choose_next(logits, temperature, None, top_p)

@@ -5,7 +5,8 @@
     load       GPT-2's layout and SmolLM2: seconds, and the most memory, beside transformers
     data       tokenizing texts of 1, 10 and 60 MB, in memory and in a file; also without spaces between words
     tune       a step of fine-tuning: everything, the last block, LoRA
-    start      importing the package, the first cell of a notebook; with --notebooks each notebook at the small scale
+    start      importing the package, the first cell of each chapter; with --notebooks each notebook, small or full
+    widgets    from a key on a slider to the new picture, in a browser (needs Chromium)
 
 Without a part: all of them. ``--quick`` makes everything smaller, to see whether it runs. ``--csv FILE`` keeps the
 table, with machine, versions and date. All ways of doing a thing run in turn in one process, a first round is left out,
@@ -28,7 +29,9 @@ def main(argv):
     parser.add_argument("--quick", action="store_true", help="everything smaller, to see whether it runs")
     parser.add_argument("--csv", type=Path, help="where to keep the table")
     parser.add_argument("--runs", type=int, default=5, help="rounds that count (default: 5)")
-    parser.add_argument("--notebooks", action="store_true", help="with start: each notebook at the small scale")
+    parser.add_argument("--all-sizes", action="store_true", help="with load: the two largest too, which need 13 GB")
+    parser.add_argument("--notebooks", choices=["small", "full"], nargs="?", const="small",
+                        help="with start: each notebook from top to bottom, at this scale")
     parser.add_argument("--start", type=Path, default=Path.cwd(), help=argparse.SUPPRESS)  # where the user stands
     options = parser.parse_args(argv)
     unknown = set(options.parts) - set(parts.PARTS)

@@ -17,6 +17,7 @@ from shared.bench import limits
 from shared.bench.table import alternate
 from shared.carry import load_chapter
 from shared.course import ROOT, chapter_notebook, chapters, notebooks
+from shared.fast_linear import with_fast_linears
 
 MODEL = {"vocab_size": 50_257, "context_length": 1_024, "emb_dim": 768, "n_heads": 12, "n_layers": 12,
          "drop_rate": 0.0, "qkv_bias": True, "tie_weights": True}  # fmt: skip
@@ -75,7 +76,8 @@ def train(table, options):
         from shared.tests.bench_ch04 import step_by_step
 
         plain = step_by_step(ch05, ours).to(device).train()
-        ours.train()
+        needed = operations(ours, ids)      # PyTorch counts its own products only
+        with_fast_linears(ours).train()
         theirs.train()
         own, their = (lambda model: model), (lambda model: lambda x: model(x).logits)
         ways = {"step by step": step(plain, adamw(plain, fused=False), own),
@@ -83,11 +85,17 @@ def train(table, options):
                 "transformers": step(theirs, adamw(theirs), their),
                 "the course's, bfloat16": step(ours, adamw(ours), own, torch.bfloat16),
                 "transformers, bfloat16": step(theirs, adamw(theirs), their, torch.bfloat16)}  # fmt: skip
-        peak = limits.matrix_products(batch * length, device, runs=2 if options.quick else 5)
-        table.add("train", f"matrix products, {batch} x {length}", peak / 1e9, "GFLOP/s")
+        peaks = {}
+        for dtype in (torch.float32, torch.bfloat16):
+            for library, product in limits.libraries(device, dtype).items():
+                peak = limits.matrix_products(batch * length, device, dtype, 2 if options.quick else 5, product)
+                peaks.setdefault(dtype, []).append(peak)
+                kind = "float32" if dtype == torch.float32 else "bfloat16"
+                table.add("train", f"products alone, {library}, {kind}, {batch} x {length}", peak / 1e9, "GFLOP/s")
         named = {f"{name}, {batch} x {length}": way for name, way in ways.items()}
         table.add_times("train", alternate(named, options.runs), f"transformers, {batch} x {length}",
-                        limit=operations(ours, ids) / peak)  # fmt: skip
+                        limit={name: needed / max(peaks[torch.bfloat16 if "bfloat16" in name else torch.float32])
+                               for name in named})  # fmt: skip
 
 
 def operations(model, ids):
@@ -140,34 +148,69 @@ def tune(table, options):
 
 
 def generate(table, options):
-    """200 tokens after a prompt of 8, for one text and for eight."""
+    """200 tokens after a prompt of 8, for one text and for eight; of GPT-2's layout and of SmolLM2."""
     device, n_new = device_at_hand(), 20 if options.quick else 200
     ch05, ours, theirs = pair(options, device)
-    ours.eval()
-    theirs.eval()
     reading = limits.memory_reading(device)
     table.add("generate", "reading memory", reading / 1e9, "GB/s")
-    n_bytes = sum(4 * parameter.numel() for parameter in ours.parameters())
     for batch in (1, 8):
         prompt = torch.randint(0, 50_257, (batch, 8), device=device)
-        written = {}
-
-        def ours_with(cache, prompt=prompt, written=written):
-            written["ours"] = ch05.generate(ours, prompt, n_new, 1_024, use_cache=cache)
-
-        def transformers(prompt=prompt, written=written):
-            written["theirs"] = theirs.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=n_new,
-                                                min_new_tokens=n_new, do_sample=False, pad_token_id=50_256)  # fmt: skip
-
-        ways = {f"cached, batch {batch}": lambda: ours_with(True), f"transformers, batch {batch}": transformers}  # noqa: B023
         # Read anew for each token, the course's own code takes long: one run of it says enough.
-        plain = alternate({f"plain, batch {batch}": lambda: ours_with(False)}, 1, warm=0)  # noqa: B023
-        seconds = plain | alternate(ways, options.runs)
-        # Every token takes reading all weights once, however many texts there are.
-        table.add_times("generate", seconds, f"transformers, batch {batch}",
-                        limit=n_new * n_bytes / reading if batch == 1 else None)  # fmt: skip
-        if not torch.equal(written["ours"], written["theirs"]):
-            print(f"          (batch {batch}: the texts differ from transformers')")
+        plain = alternate({f"plain, batch {batch}": lambda: ch05.generate(ours, prompt, n_new, 1_024,  # noqa: B023
+                                                                          use_cache=False)}, 1, warm=0)  # fmt: skip
+        table.add_times("generate", plain)
+        writing(table, options, f"batch {batch}", ours.eval(), theirs.eval(), prompt, n_new, reading)
+    smol = None if options.quick else fetch_smollm2(without="its rows are left out")
+    if smol is not None:
+        theirs = transformers_gguf(smol.path)
+        ours, tokenizer = ch05.load_gguf(smol.path)
+        text = "The lighthouse stood at the end of the island, and every evening the keeper climbed its stairs to"
+        prompt = torch.tensor([tokenizer.encode(text)], device=device)
+        writing(table, options, "SmolLM2", ours.to(device), theirs.to(device), prompt, n_new, reading)
+
+
+def writing(table, options, name, ours, theirs, prompt, n_new, reading):
+    """Rows for one model: the course's generate in 32 and in 8 bits, transformers', and whether they write the same."""
+    course = load_chapter("appendix_d_training_loop")
+    ours_8 = course.blocks_in_eight_bits(copy.deepcopy(ours))
+    written = {}
+
+    def way(key, model):
+        def once():
+            written[key] = course.generate(model, prompt, n_new, 1_024)
+
+        return once
+
+    def transformers():
+        written["theirs"] = theirs.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=n_new,
+                                            min_new_tokens=n_new, do_sample=False, pad_token_id=0)  # fmt: skip
+
+    ways = {f"cached, {name}": way("ours", ours), f"cached, 8 bits, {name}": way("ours_8", ours_8),
+            f"transformers, {name}": transformers}  # fmt: skip
+    # Every token takes reading all weights once, however many texts there are.
+    least = {key: n_new * bytes_read(model) / reading for key, model in zip(ways, (ours, ours_8, theirs))}
+    table.add_times("generate", alternate(ways, options.runs), f"transformers, {name}",
+                    limit=least if len(prompt) == 1 else None)  # fmt: skip
+    same = written["ours"] == written["theirs"]
+    table.add("generate", f"tokens as transformers', {name}", same[:, prompt.shape[1]:].float().mean().item(), "share")
+
+
+def bytes_read(model):
+    """Bytes of a model's matrices, which every token passes through; embeddings count if they are the output layer."""
+    tensors = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
+    lookups = [part.weight for part in model.modules() if isinstance(part, nn.Embedding)]
+    heads = [part.weight for part in model.modules() if isinstance(part, nn.Linear)]
+    only_looked_up = {id(weight) for weight in lookups} - {id(weight) for weight in heads}
+    return sum(tensor.nbytes for key, tensor in tensors.items()
+               if tensor.ndim == 2 and tensor.dtype != torch.bool and key not in only_looked_up)  # fmt: skip
+
+
+def transformers_gguf(path):
+    """A GGUF file's model in transformers, in float32."""
+    from transformers import AutoModelForCausalLM
+
+    folder, name = os.path.split(path)
+    return AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32).eval()
 
 
 # 3: loading -----------------------------------------------------------------------------------------------------
@@ -179,7 +222,12 @@ sys.path.insert(0, {root!r})
 import psutil, torch
 {imports}
 torch.nn.functional.linear(torch.rand(64, 64), torch.rand(64, 64))
-own = lambda: getattr(psutil.Process().memory_full_info(), "uss", 0)
+def own():
+    # On Linux without the pages of files, which the system takes back when it needs them.
+    if sys.platform.startswith("linux"):
+        with open("/proc/self/status", encoding="utf-8") as file:
+            return next(1024 * int(line.split()[1]) for line in file if line.startswith("RssAnon"))
+    return psutil.Process().memory_full_info().uss
 before, peak, done, begin = own(), 0, False, time.perf_counter()
 def watch():
     global peak
@@ -194,41 +242,56 @@ thread.join()
 peak = max(peak, own())
 print(json.dumps([seconds, (peak - before) / sum(4 * p.numel() for p in model.parameters())]))
 """
+SIZES = {"124M": (768, 12, 12), "355M": (1_024, 24, 16), "774M": (1_280, 36, 20), "1558M": (1_600, 48, 25)}
 COURSE = "from shared.carry import load_chapter\nch05 = load_chapter('ch05_pretraining')\n" \
          "def loaded(folder):\n    settings, params = ch05.read_gpt2(folder)\n" \
-         "    model = ch05.GPTModel(ch05.config_of(settings)).eval()\n" \
+         "    with ch05.without_initialisation():\n" \
+         "        model = ch05.GPTModel(ch05.config_of(settings)).eval()\n" \
          "    ch05.load_weights_into_gpt(model, params)\n    return model\n"  # fmt: skip
 THEIRS = "from transformers import AutoModelForCausalLM, GPT2LMHeadModel"
 
 
 def load(table, options):
-    """Loading GPT-2's layout from a folder, and SmolLM2 from its file."""
-    with tempfile.TemporaryDirectory() as folder:
-        from transformers import GPT2Config, GPT2LMHeadModel
+    """Loading random weights in GPT-2's layouts from folders, and SmolLM2 from its file."""
+    if options.quick:
+        sizes = {"a small one": (SMALLER["emb_dim"], SMALLER["n_layers"], SMALLER["n_heads"])}
+    else:
+        sizes = SIZES if options.all_sizes else {size: SIZES[size] for size in ("124M", "355M")}
+    for size, (width, n_layers, n_heads) in sizes.items():
+        with tempfile.TemporaryDirectory() as folder:
+            from transformers import GPT2Config, GPT2LMHeadModel
 
-        cfg = config(options)
-        GPT2LMHeadModel(GPT2Config(n_embd=cfg["emb_dim"], n_layer=cfg["n_layers"],
-                                   n_head=cfg["n_heads"])).save_pretrained(folder)  # fmt: skip
-        ways = {"GPT-2, the course's": (COURSE, f"loaded({folder!r})"),
-                "GPT-2, transformers": (THEIRS, f"GPT2LMHeadModel.from_pretrained({folder!r})")}  # fmt: skip
-        smol = None if options.quick else fetch_smollm2(without="its row is left out")
-        if smol is not None:
-            path = Path(smol.path)
-            ways |= {"SmolLM2, the course's": (COURSE, f"ch05.load_gguf({str(path)!r})[0]"),
-                     "SmolLM2, transformers": (THEIRS, f"AutoModelForCausalLM.from_pretrained({str(path.parent)!r}, "
-                                               f"gguf_file={path.name!r}, dtype=torch.float32)")}  # fmt: skip
-        found = {name: [] for name in ways}
-        for _ in range(1 + min(2, options.runs)):
-            for name, (imports, call) in ways.items():
-                program = LOADING.format(root=str(ROOT), imports=imports, load=call)
-                found[name].append(child(["-c", program], name))
-        for name in (name for name in ways if all(found[name])):
-            seconds, peaks = zip(*found[name][1:])    # in the first round the file came from the disk
-            other = name.replace("the course's", "transformers")
-            beside = sorted(each[0] for each in found.get(other) or [] if each)
-            ratio = sorted(seconds)[0] / beside[0] if beside and other != name else None
-            table.add("load", name, sorted(seconds)[0], "s", other if ratio else "", ratio)
-            table.add("load", f"{name}: most memory", max(peaks), "x weights")
+            written = GPT2LMHeadModel(GPT2Config(n_embd=width, n_layer=n_layers, n_head=n_heads))
+            written.save_pretrained(folder, max_shard_size="20GB")
+            del written
+            loading(table, options, f"GPT-2, {size}", f"loaded({folder!r})",
+                    f"GPT2LMHeadModel.from_pretrained({folder!r})")  # fmt: skip
+    smol = None if options.quick else fetch_smollm2(without="its row is left out")
+    if smol is not None:
+        path = Path(smol.path)
+        loading(table, options, "SmolLM2", f"ch05.load_gguf({str(path)!r})[0]",
+                f"AutoModelForCausalLM.from_pretrained({str(path.parent)!r}, gguf_file={path.name!r}, "
+                "dtype=torch.float32)")  # fmt: skip
+
+
+def loading(table, options, name, ours, theirs):
+    """Rows for one model that the two calls load, each in processes of its own, in turn."""
+    programs = {f"{name}, the course's": loading_program(COURSE, ours),
+                f"{name}, transformers": loading_program(THEIRS, theirs)}  # fmt: skip
+    found = {way: [] for way in programs}
+    for _ in range(1 + options.runs):
+        for way, program in programs.items():
+            found[way].append(child(["-c", program], way))
+    measured = {way: each[1:] for way, each in found.items() if all(each)}    # at first the file came from the disk
+    seconds = {way: [each[0] for each in rounds] for way, rounds in measured.items()}
+    table.add_times("load", seconds, f"{name}, transformers")
+    for way, rounds in measured.items():
+        table.add("load", f"{way}: most memory", max(each[1] for each in rounds), "x weights")
+
+
+def loading_program(imports, call):
+    """A Python program that prints seconds and memory of loading a model, the call's value."""
+    return LOADING.format(root=str(ROOT), imports=imports, load=call)
 
 
 def child(arguments, name):
@@ -328,7 +391,7 @@ def start(table, options):
             [sys.executable, "-c", program], cwd=folder, stdout=subprocess.DEVNULL)}, min(2, options.runs))  # noqa: B023
         table.add_times("start", seconds)
     for path in notebooks() if options.notebooks else ():
-        environment = {**os.environ, "COURSE_SCALE": "small", "COURSE_PROGRESS": "off", "TQDM_DISABLE": "1"}
+        environment = {**os.environ, "COURSE_SCALE": options.notebooks, "COURSE_PROGRESS": "off", "TQDM_DISABLE": "1"}
         begin = time.perf_counter()
         where = {"metadata": {"path": str(path.parent)}}
         program = (f"import nbformat; from nbclient import NotebookClient; book = nbformat.read({str(path)!r}, 4); "
@@ -338,7 +401,17 @@ def start(table, options):
         if run.returncode:
             print(f"          ({path.name} did not run to its end)")
         else:
-            table.add("start", f"{path.parent.name}/{path.name}, small", took, "s")
+            table.add("start", f"{path.parent.name}/{path.name}, {options.notebooks}", took, "s")
 
 
-PARTS = {"train": train, "generate": generate, "load": load, "data": data, "tune": tune, "start": start}
+def widgets(table, options):
+    """From the press of a key on a slider to the new picture, in Chromium."""
+    from shared.bench.redraws import redraws
+
+    paths = [chapter_notebook(chapter).relative_to(ROOT).as_posix() for chapter in chapters()]
+    for notebook, name, times in redraws(paths[:1] if options.quick else paths):
+        table.add("widgets", f"{Path(notebook).stem}: {name}", sorted(times)[len(times) // 2], "ms")
+
+
+PARTS = {"train": train, "generate": generate, "load": load, "data": data, "tune": tune, "start": start,
+         "widgets": widgets}  # fmt: skip

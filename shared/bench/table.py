@@ -54,12 +54,13 @@ class Table:
         """Rows for what ``alternate`` returns: medians times ``scale``, ratios to the way ``beside``.
 
         Args:
-            limit: the least seconds that this machine would need, for the share.
+            limit: the least seconds that this machine would need, for the share; one number, or name -> seconds.
         """
         medians = {name: statistics.median(times) for name, times in seconds.items()}
         for name, median in medians.items():
             ratio = median / medians[beside] if beside in medians and name != beside else None
-            self.add(part, name, scale * median, unit, beside or "", ratio, limit / median if limit else None)
+            least = limit.get(name) if isinstance(limit, dict) else limit
+            self.add(part, name, scale * median, unit, beside or "", ratio, least / median if least else None)
         return medians
 
     def write(self, path):

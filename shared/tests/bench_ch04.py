@@ -31,7 +31,9 @@ def step_by_step(ch04, model, drop_rate=0.0):
         def forward(self, x):
             return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * torch.pow(x, 3))))
 
-    cfg = {"drop_rate": drop_rate, "context_length": model.pos_emb.num_embeddings}
+    cfg = {"drop_rate": drop_rate, "context_length": model.pos_emb.num_embeddings,
+           "qkv_bias": model.trf_blocks[0].att.W_query.bias is not None,
+           "tie_weights": model.out_head.weight is model.tok_emb.weight}  # fmt: skip
     copy = ch04.GPTModel(ch04.GPT_CONFIG_124M | cfg)
     copy.load_state_dict(model.state_dict())
     for part in copy.modules():

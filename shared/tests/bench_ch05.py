@@ -3,13 +3,11 @@
     COURSE_DATA=folder python3 -m shared.tests.bench_ch05 train       the ten epochs on The Verdict, twice: as the
                                                        chapter does it, and step by step with unfused AdamW
     python3 -m shared.tests.bench_ch05 generate        200 tokens of the 124M model: plain, cached, transformers
-    python3 -m shared.tests.bench_ch05 load            random weights of all four sizes: memory, time, logits (13 GB)
 """
 
 import contextlib
 import io
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,7 +16,6 @@ import torch
 
 from shared.assets import fetch, use_offline_vocabulary
 from shared.carry import load_chapter
-from shared.course import ROOT
 from shared.tests.bench_ch04 import step_by_step
 
 
@@ -97,75 +94,5 @@ def generate(new_tokens=200, runs=3):
     print(f"same tokens as plain: {same[0]}, as transformers: {same[1]}")
 
 
-# Prints: peak of the memory that belongs to the process alone, in parts of the float32 weights; seconds; and the
-# largest difference of the logits from those in a file, if one is named.
-MEASURE_LOADING = f"""
-import sys, threading, time
-sys.path.insert(0, {str(ROOT)!r})
-import torch
-from shared.carry import load_chapter
-from shared.course import ROOT
-ch05 = load_chapter("ch05_pretraining")
-
-def anonymous():
-    for line in open("/proc/self/status", encoding="utf-8"):
-        if line.startswith("RssAnon"):
-            return 1024 * int(line.split()[1])
-
-torch.nn.functional.linear(torch.rand(64, 64), torch.rand(64, 64))      # starts the threads
-before, peak, done, start = anonymous(), 0, False, time.perf_counter()
-
-def watch():
-    global peak
-    while not done:
-        peak = max(peak, anonymous())
-        time.sleep(0.001)
-
-thread = threading.Thread(target=watch)
-thread.start()
-settings, params = ch05.read_gpt2(sys.argv[1])
-model = ch05.GPTModel(ch05.config_of(settings)).eval()
-ch05.load_weights_into_gpt(model, params)
-done, seconds = True, time.perf_counter() - start
-thread.join()
-weights = sum(4 * parameter.numel() for parameter in model.parameters())
-difference = 0.0
-if len(sys.argv) > 2:
-    ids, logits = torch.load(sys.argv[2], weights_only=True)
-    with torch.no_grad():
-        difference = ((model(ids) - logits).abs().max() / logits.abs().max()).item()
-print(f"{{(peak - before) / weights:.3f}} {{seconds:.1f}} {{difference:.1e}}")
-"""
-
-WRITE_RANDOM = """
-import sys, torch
-from transformers import GPT2Config, GPT2LMHeadModel
-folder, width, layers, heads = sys.argv[1], *map(int, sys.argv[2:])
-torch.manual_seed(2)
-model = GPT2LMHeadModel(GPT2Config(n_embd=width, n_layer=layers, n_head=heads)).eval()
-ids = torch.randint(0, 50257, (1, 32))
-with torch.no_grad():
-    for parameter in model.parameters():
-        if parameter.ndim == 1:
-            parameter.add_(0.05 * torch.randn_like(parameter))      # biases are 0 in a new model
-    torch.save((ids, model(ids).logits), folder + "/logits.pth")
-model.save_pretrained(folder, max_shard_size="20GB")
-"""
-
-
-def load():
-    """All four published layouts with random weights: memory, seconds, and the logits against transformers'."""
-    for size, layout in {"124M": (768, 12, 12), "355M": (1024, 24, 16), "774M": (1280, 36, 20),
-                         "1558M": (1600, 48, 25)}.items():  # fmt: skip
-        with tempfile.TemporaryDirectory() as folder:
-            subprocess.run([sys.executable, "-c", WRITE_RANDOM, folder, *map(str, layout)], check=True,
-                           capture_output=True)  # fmt: skip
-            command = [sys.executable, "-c", MEASURE_LOADING, folder, f"{folder}/logits.pth"]
-            run = subprocess.run(command, check=True, capture_output=True, text=True)
-            peak, seconds, difference = run.stdout.split()
-            print(f"{size:6} peak {peak} x the float32 weights, {seconds} s, logits differ by {difference} of the "
-                  "largest", flush=True)  # fmt: skip
-
-
 if __name__ == "__main__":
-    {"train": train, "generate": generate, "load": load}[sys.argv[1]]()
+    {"train": train, "generate": generate}[sys.argv[1]]()

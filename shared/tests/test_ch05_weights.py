@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from shared import assets, gpt2_files
+from shared.bench import parts
 from shared.course import ROOT
-from shared.tests.bench_ch05 import MEASURE_LOADING
 from shared.tests.limits import HANGS
 
 SIZES = {"124M": (768, 12, 12), "355M": (1024, 24, 16), "774M": (1280, 36, 20), "1558M": (1600, 48, 25)}
@@ -369,11 +369,11 @@ def test_loading_takes_little_more_memory_than_the_weights(ch05, tmp_path):
     """Layout of the smallest GPT-2, with 3 of its blocks: 240 MB. Pages mapped from the file do not count."""
     random_gpt2(tmp_path, n_embd=768, n_head=12, n_layer=3, n_positions=1024, vocab_size=50257)
     run = subprocess.run(
-        [sys.executable, "-c", MEASURE_LOADING, str(tmp_path)],
+        [sys.executable, "-c", parts.loading_program(parts.COURSE, f"loaded({str(tmp_path)!r})")],
         capture_output=True, text=True, timeout=HANGS,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
-    assert 0.9 < float(run.stdout.split()[0]) < 1.1
+    assert 0.9 < json.loads(run.stdout)[1] < 1.1
 
 
 def test_the_config_that_is_written(ch05, tmp_path):
