@@ -215,7 +215,8 @@ def transformers_gguf(path):
 
 # 3: loading -----------------------------------------------------------------------------------------------------
 
-# Prints, as JSON, the seconds and the most memory of its own that a process took, beyond what it had before.
+# Prints, as JSON, the seconds until a model has been loaded and has given its first logits, and the most memory of its
+# own that the process took, beyond what it had before. (Weights that are only mapped are read by the first use.)
 LOADING = """
 import json, sys, threading, time
 sys.path.insert(0, {root!r})
@@ -237,6 +238,8 @@ def watch():
 thread = threading.Thread(target=watch)
 thread.start()
 model = {load}
+with torch.no_grad():
+    model(torch.tensor([[1, 2, 3]]))
 done, seconds = True, time.perf_counter() - begin
 thread.join()
 peak = max(peak, own())
