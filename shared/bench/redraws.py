@@ -41,7 +41,8 @@ def redraws(notebooks, moves=6):
             with browser_page(Path(folder) / "browser" / notebook.replace("/", "-")) as page:
                 open_notebook(page, server, notebook)
                 run_all(page)
-                page.locator(".jp-OutputArea-output .noUi-handle").last.wait_for()
+                page.locator(".jp-OutputArea-output .jupyter-widgets").last.wait_for()
+                page.wait_for_timeout(2_000)    # until the last one has drawn its controls
                 for number, name in page.evaluate(SLIDERS):
                     handle = page.locator(f"[data-redraw='{number}']")
                     handle.scroll_into_view_if_needed()

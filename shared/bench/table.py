@@ -67,7 +67,7 @@ class Table:
         """Write the table as CSV, the circumstances in its first lines, which begin with #."""
         with open(path, "w", encoding="utf-8", newline="") as file:
             file.write(f"# {machine()}\n# {date()}\n")
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             writer.writerows(self.rows)
 

@@ -80,3 +80,19 @@ def devices_for_a_model(devices_needed):
     claim(devices_needed(70 * 10**9, 80, 10) == (16, "FSDP"), "16 times 70 GB hold the 1,120 GB of 70 billion")
     must_raise(ValueError, "nothing left after the reserve raises ValueError", devices_needed, 10**9, 16, 16)
     must_raise(ValueError, "a reserve above the memory raises ValueError", devices_needed, 10**9, 16, 24)
+
+
+@exercise("D.5")
+def speed_under_the_roof(tokens_per_second):
+    def gives(want, words, n_weights, bytes_per_weight, n_texts, operations=2e11, bandwidth=4e10):
+        got = tokens_per_second(n_weights, bytes_per_weight, n_texts, operations, bandwidth)
+        right = isinstance(got, (int, float)) and math.isclose(got, want, rel_tol=1e-6)
+        claim(right, f"{words}; yours gave {got!r}")
+
+    gives(100, "the example worked by hand comes out for one text, 100", 1e8, 4, 1)
+    gives(1_000, "the example worked by hand comes out for twenty texts, 1,000", 1e8, 4, 20)
+    gives(400, "weights of one byte are read in a quarter of the time, which makes 400", 1e8, 1, 1)
+    gives(1_000, "with weights of one byte computing sets the pace for four texts, 1,000", 1e8, 1, 4)
+    gives(1_000, "where both times are equal they are not added, 1,000", 1e8, 4, 10)
+    gives(1_000, "forty texts bring no more tokens a second than twenty, 1,000", 1e8, 4, 40)
+    gives(3e11 / 2.4e8, "another machine, weights of two bytes and three texts, 1,250", 1.2e8, 2, 3, 1e12, 1e11)

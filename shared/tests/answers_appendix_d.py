@@ -24,6 +24,10 @@ def clip_by_norm(gradients, max_norm, norm_of=None, limit=True):
     return [gradient * (factor if limit else max_norm / (norm or 1)) for gradient in gradients], norm
 
 
+def tokens_per_second(n_weights, bytes_per_weight, n_texts, operations, bandwidth):
+    return n_texts / max(2 * n_weights * n_texts / operations, bytes_per_weight * n_weights / bandwidth)
+
+
 def one_by_one(gradients, max_norm):
     pairs = [clip_by_norm([gradient], max_norm) for gradient in gradients]
     return [gradient for (gradient,), _ in pairs], clip_by_norm(gradients, max_norm)[1]
@@ -115,6 +119,19 @@ CASES = {
             "reserve once for all": (
                 lambda n, gb, r: (1, "one") if 16 * n <= (gb - r) * 10**9 else (-int(-(16e-9 * n + r) // gb), "FSDP"),
             ),
+        },
+    ),
+    "D.5": (
+        (tokens_per_second,),
+        {
+            "steps and not tokens": (lambda w, b, n, o, m: tokens_per_second(w, b, n, o, m) / n,),
+            "times added": (lambda w, b, n, o, m: n / (2 * w * n / o + b * w / m),),
+            "one operation a weight": (lambda w, b, n, o, m: n / max(w * n / o, b * w / m),),
+            "weights read for each text": (lambda w, b, n, o, m: n / max(2 * w * n / o, b * w * n / m),),
+            "always four bytes": (lambda w, b, n, o, m: tokens_per_second(w, 4, n, o, m),),
+            "reading only": (lambda w, b, n, o, m: n / (b * w / m),),
+            "computing only": (lambda w, b, n, o, m: o / (2 * w),),
+            "the smaller time": (lambda w, b, n, o, m: n / min(2 * w * n / o, b * w / m),),
         },
     ),
 }

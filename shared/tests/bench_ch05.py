@@ -1,7 +1,8 @@
 """Times chapter 5: its whole training run, and generation with and without the key-value cache.
 
-    COURSE_DATA=folder python3 -m shared.tests.bench_ch05 train       the ten epochs on The Verdict, twice: as the
-                                                       chapter does it, and step by step with unfused AdamW
+    COURSE_DATA=folder python3 -m shared.tests.bench_ch05 train       the ten epochs on The Verdict, three times: as
+                                                       the chapter does it, without oneDNN, and step by step with
+                                                       unfused AdamW
     python3 -m shared.tests.bench_ch05 generate        200 tokens of the 124M model: plain, cached, transformers
 """
 
@@ -11,16 +12,18 @@ import statistics
 import sys
 import tempfile
 import time
+from unittest import mock
 
 import torch
 
+from shared import fast_linear
 from shared.assets import fetch, use_offline_vocabulary
 from shared.carry import load_chapter
 from shared.tests.bench_ch04 import step_by_step
 
 
 def train():
-    """Minutes of the chapter's training run and of the same run written step by step; and whether their logs agree."""
+    """Minutes of the chapter's training run, without oneDNN, and step by step; and whether their logs agree."""
     use_offline_vocabulary()
     import tiktoken
 
@@ -28,27 +31,33 @@ def train():
     tokenizer = tiktoken.get_encoding("gpt2")
     story = fetch("the-verdict.txt").read_text()
     split = int(0.9 * len(story))
-    logs = []
-    for name in ("as in the chapter", "step by step"):
+    logs, available_here = [], fast_linear.available()
+    for name in ("as in the chapter", "without oneDNN", "step by step"):
+        onednn = name == "as in the chapter"
         torch.manual_seed(123)
         train_loader = ch05.create_dataloader_v1(story[:split], 2, 256, 256, shuffle=True, drop_last=True)
         val_loader = ch05.create_dataloader_v1(story[split:], 2, 256, 256, shuffle=False, drop_last=False)
         torch.manual_seed(123)
         model = ch05.GPTModel({**ch05.GPT_CONFIG_124M, "context_length": 256})
+        if onednn:
+            fast_linear.with_fast_linears(model)
         state = torch.get_rng_state()
         if name == "step by step":
             model = step_by_step(ch05, model, drop_rate=0.1)
             torch.set_rng_state(state)
         optimizer = torch.optim.AdamW(model.parameters(), 0.0004, weight_decay=0.1, fused=name != "step by step")
         start = time.perf_counter()
-        with contextlib.redirect_stdout(io.StringIO()):
+        available = mock.patch.object(fast_linear, "available", return_value=onednn and available_here)
+        with contextlib.redirect_stdout(io.StringIO()) as printed, available:
             losses = ch05.train_model_simple(
                 model, train_loader, val_loader, optimizer, "cpu", 10, 5, 5, "Every effort moves you", tokenizer
             )
         print(f"{name}: {(time.perf_counter() - start) / 60:.1f} minutes", flush=True)
-        logs.append(torch.tensor(losses[:2]))
+        logs.append((torch.tensor(losses[:2]), printed.getvalue()))
         del model, optimizer
-    print(f"largest difference between the 36 losses of the two logs: {(logs[0] - logs[1]).abs().max().item():.1e}")
+    for (losses, text), name in zip(logs[1:], ("without oneDNN", "step by step")):
+        print(f"{name}: the 36 losses differ by at most {(losses - logs[0][0]).abs().max().item():.1e}; the log with "
+              f"its samples is {'the same' if text == logs[0][1] else 'another'}")
 
 
 def gpt2_pair(config):
