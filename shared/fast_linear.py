@@ -1,8 +1,9 @@
 """The products of linear layers by oneDNN, the second library for matrix products that comes with PyTorch.
 
-On the CPU PyTorch hands float32 products to MKL, Intel's library, which uses the widest vectors on Intel's processors
-only; and a product with a single row, the kind that writing a text consists of, is not what it is made for. oneDNN
-computes the same sums, in another order. It also stores weights in the order in which it reads them ("packed").
+On the CPU PyTorch hands float32 products to MKL. oneDNN computes the same sums in another order. On an AMD processor with
+AVX-512 it was measured to be twice as fast with many rows, and two to three times with a single one, the kind of
+product that writing a text consists of. It also stores weights in the order in which it reads them ("packed").
+``python3 -m shared bench`` measures both, and appendix D, section D.12, reads the result.
 
 Where PyTorch has no oneDNN (Apple's processors), on a GPU, in other precisions and while compiling, everything here
 leaves PyTorch's own product in place.
