@@ -1,7 +1,7 @@
 """The products of linear layers by oneDNN, the second library for matrix products that comes with PyTorch.
 
-On the CPU PyTorch hands float32 products to MKL. oneDNN computes the same sums in another order. On an AMD processor with
-AVX-512 it was measured to be twice as fast with many rows, and two to three times with a single one, the kind of
+On the CPU PyTorch hands float32 products to MKL. oneDNN computes the same sums in another order. On an AMD processor
+with AVX-512 it was measured to be twice as fast with many rows, and two to three times with a single one, the kind of
 product that writing a text consists of. It also stores weights in the order in which it reads them ("packed").
 ``python3 -m shared bench`` measures both, and appendix D, section D.12, reads the result.
 
@@ -19,9 +19,9 @@ from torch.autograd.function import once_differentiable
 
 # Below so many multiplications a product is over before the call to another library has been prepared.
 WORTH_A_CALL = 1_000_000
-# Packing the weights takes as long as writing some eight tokens gains; a text below this is written without.
+# Packing takes about the time that it saves on eight tokens; for fewer than this nothing is packed.
 WORTH_PACKING = 16
-# With more rows the products take longer than turning 8-bit numbers back into floats.
+# Up to so many rows the product in bfloat16 is faster; with more it is turning 8-bit numbers back into floats first.
 MOST_ROWS_IN_BFLOAT16 = 16
 
 
@@ -72,7 +72,7 @@ def with_fast_linears(model):
     if available():
         for part in model.modules():
             if type(part) is nn.Linear:
-                part.__class__ = FastLinear
+                part.__class__ = FastLinear    # the same object with the same weights; only forward is another
     return model
 
 
@@ -91,7 +91,7 @@ def packed_weights(model, n_passes=WORTH_PACKING):
     for layer in layers:
         # Made for eight rows: measured, this order is the fastest for a single one too.
         packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), 8)
-        layer.forward = partial(product, packed, layer.bias)
+        layer.forward = partial(product, packed, layer.bias)    # hides the class's, until it is deleted below
     try:
         yield
     finally:

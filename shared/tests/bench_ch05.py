@@ -54,10 +54,11 @@ def train():
             )
         print(f"{name}: {(time.perf_counter() - start) / 60:.1f} minutes", flush=True)
         logs.append((torch.tensor(losses[:2]), printed.getvalue()))
+        if len(logs) > 1:
+            difference, same = (logs[-1][0] - logs[0][0]).abs().max().item(), logs[-1][1] == logs[0][1]
+            print(f"    the 36 losses differ by at most {difference:.1e} from the first; the log with its samples is "
+                  f"{'the same' if same else 'another'}", flush=True)  # fmt: skip
         del model, optimizer
-    for (losses, text), name in zip(logs[1:], ("without oneDNN", "step by step")):
-        print(f"{name}: the 36 losses differ by at most {(losses - logs[0][0]).abs().max().item():.1e}; the log with "
-              f"its samples is {'the same' if text == logs[0][1] else 'another'}")
 
 
 def gpt2_pair(config):

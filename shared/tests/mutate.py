@@ -117,12 +117,18 @@ FAULTS = {
         ("cache used past the context", "if cache is None or idx.shape[1] > context_size:", "if cache is None:"),
         ("one end ends all", "if ended.all():\n                    break\n            idx", "if ended.any():\n                    break\n            idx"),
         ("ended text goes on", "newest = newest.masked_fill(ended, eos_id)", "newest = newest"),
-        ("generate in training mode", "    with eval_mode(model):\n        for _ in range(max_new_tokens):", "    with torch.no_grad():\n        for _ in range(max_new_tokens):"),
+        ("generate in training mode", "    with eval_mode(model), packed_weights(model, n_passes=max_new_tokens):\n", "    with torch.no_grad():\n"),
         ("beams not reordered", "torch.cat([beams[row], newest", "torch.cat([beams.expand(len(row), -1) if len(beams) != len(row) else beams, newest"),
         ("length penalty ignored", "scores / lengths.clamp(min=1) ** length_penalty", "scores / lengths.clamp(min=1) ** 0"),
         ("batches used are not skipped", "for _ in range(progress.batch):", "for _ in range(0):"),
         ("random numbers not put back", "    if progress.batch:\n        set_random_state(now)\n", ""),
         ("optimizer state not restored", "optimizer.load_state_dict(copy.deepcopy(checkpoint[\"optimizer_state_dict\"]))", "pass"),
+        ("packed weights without their bias", "partial(product, packed, layer.bias)", "partial(product, packed, None)"),
+        ("packed weights never let go", "            del layer.forward\n", "            pass\n"),
+        ("gradient of the inputs for the weights", "if for_weight else None", "if for_x else None"),
+        ("gradient of the weights turned", "product(x.reshape(-1, x.shape[-1]).T, None, rows.T)", "product(rows.T, None, x.reshape(-1, x.shape[-1]).T).reshape(weight.shape)"),
+        ("oneDNN under autocast too", 'and not torch.is_autocast_enabled("cpu") ', ""),
+        ("initial values drawn after all", '== "torch.nn.init"', '== "torch.nn.inits"'),
         ("rows left for neighbours", "return rows.unflatten(0, (n_heads, -1, 2)).transpose(1, 2).flatten(0, 2)", "return rows"),
         ("base of the speeds ignored", "rotate(queries, positions, self.rope_base), rotate(keys, positions, self.rope_base)", "rotate(queries, positions), rotate(keys, positions)"),
         ("keys not turned", "rotate(keys, positions, self.rope_base), values", "keys, values"),
@@ -148,6 +154,11 @@ FAULTS = {
         ("exported with exact GELU", '"activation_function": "gelu_new"', '"activation_function": "gelu"'),
     ],
     "appendix_d_training_loop": [
+        ("scales of the columns", "scales = weight.abs().amax(dim=1) / 127", "scales = weight.abs().amax(dim=0)[0] / 127 * torch.ones(len(weight))"),
+        ("a row of zeros divides by 0", "scales.clamp(min=1e-30)[:, None]", "scales[:, None]"),
+        ("scales forgotten", "numbers, scales.bfloat16())", "numbers, torch.ones_like(scales).bfloat16())"),
+        ("output layer in 8 bits", "for part in model.trf_blocks.modules():\n        for name, child", "for part in model.modules():\n        for name, child"),
+        ("bias of 8 bits forgotten", "product if self.bias is None else product + self.bias", "product"),
         ("file ids signed", 'ids.astype("<u2")', 'ids.astype("<i2").byteswap()'),
         ("text cut behind the white space", r"(?<=\S)(?=\s) ", r"(?<=\s)(?=\S) "),
         ("text cut behind an apostrophe", r"(?<=[^\s\p{L}\p{N}'])", r"(?<=[^\s\p{L}\p{N}])"),
@@ -272,8 +283,8 @@ FAULTS = {
 
 
 # Files that a chapter's carried code calls, and what judges them besides the chapter's own test files.
-SHARED = ("guards.py", "checkpoints.py", "token_files.py", "gpt2_files.py", "gguf_files.py")
-ALSO = {"appendix_d": ("test_token_files.py",), "ch05": ("test_gpt2_files.py",)}
+SHARED = ("guards.py", "checkpoints.py", "token_files.py", "gpt2_files.py", "gguf_files.py", "fast_linear.py", "empty_models.py")
+ALSO = {"appendix_d": ("test_token_files.py", "test_fast_linear.py"), "ch05": ("test_gpt2_files.py", "test_fast_linear.py")}
 
 
 def with_fault(chapter, old, new):

@@ -1,6 +1,7 @@
 """Appendix D's schedule, clipping, training loop, accumulation and plans, on small models."""
 
 import contextlib
+import copy
 import io
 import math
 import re
@@ -296,3 +297,56 @@ def test_every_parameter_is_in_one_group(appendix):
     assert sorted(in_groups) == sorted(id(p) for p in model.parameters() if p.requires_grad)
     assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
     assert all(p.ndim >= 2 for p in groups[0]["params"]) and all(p.ndim < 2 for p in groups[1]["params"])
+
+
+# D.12: eight bits -----------------------------------------------------------------------------------------------
+
+
+def test_eight_bits_move_no_weight_by_more_than_half_a_scale(appendix):
+    torch.manual_seed(1)
+    weight = torch.randn(20, 30) * torch.logspace(-3, 3, 20)[:, None]
+    weight[3] = 0.0
+    numbers, scales = appendix.in_eight_bits(weight)
+    assert numbers.dtype == torch.int8 and scales.shape == (20,)
+    assert numbers.abs().max() == 127 and numbers.min() >= -127
+    assert ((numbers * scales[:, None] - weight).abs() <= 0.5001 * scales[:, None]).all()
+    assert torch.isfinite(scales).all() and (numbers[3] == 0).all()
+
+
+@pytest.mark.parametrize("width", [32, 24])
+@pytest.mark.parametrize("kind", ["GPT", "modern"])
+def test_blocks_in_eight_bits_give_nearly_the_same(appendix, kind, width):
+    torch.manual_seed(1)
+    if kind == "GPT":
+        model = appendix.GPTModel(appendix.GPT_CONFIG_124M | {"vocab_size": 50, "context_length": 16, "emb_dim": width,
+                                                      "n_heads": 4, "n_layers": 2, "qkv_bias": True})  # fmt: skip
+    else:
+        model = appendix.ModernGPT({"vocab_size": 50, "context_length": 16, "emb_dim": width, "hidden_dim": 64,
+                                "n_heads": 4, "n_kv_heads": 2, "n_layers": 2, "rope_base": 1e4, "norm_eps": 1e-5,
+                                "tie_weights": True})  # fmt: skip
+    model.eval()
+    ids = torch.randint(0, 50, (2, 12))
+    with torch.no_grad():
+        want = model(ids)
+        small = appendix.blocks_in_eight_bits(copy.deepcopy(model))
+        assert appendix.blocks_in_eight_bits(small) is small                    # a second time there is nothing to do
+        found = small(ids)
+    assert 0 < (found - want).abs().max() < 0.05 * want.abs().max()
+    linears = [part for part in small.modules() if isinstance(part, torch.nn.Linear)]
+    assert linears == [small.out_head]
+    assert sum(isinstance(part, appendix.EightBitLinear) for part in small.modules()) == 2 * (6 if kind == "GPT" else 7)
+    # One token at a time, as in writing, few rows are computed in bfloat16; with the same result up to its digits.
+    cache = appendix.KeyValueCache(small, 2, 12)
+    for place in range(12):
+        logits = appendix.read_with_cache(small, ids[:, place : place + 1], cache)
+        assert (logits - found[:, place]).abs().max() < 0.05 * want.abs().max()
+    assert appendix.generate(small, ids[:, :3], 5, 16).shape == (2, 8)
+
+
+def test_eight_bits_are_saved_and_read(appendix, tmp_path):
+    torch.manual_seed(1)
+    one, other = (appendix.EightBitLinear(torch.nn.Linear(32, 64)) for _ in range(2))
+    torch.save(one.state_dict(), tmp_path / "layer.pth")
+    other.load_state_dict(torch.load(tmp_path / "layer.pth", weights_only=True))
+    x = torch.randn(3, 32)
+    assert torch.equal(one(x), other(x)) and {p.dtype for p in one.state_dict().values()} == {torch.int8, torch.float32}

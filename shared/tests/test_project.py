@@ -25,6 +25,7 @@ TESTED_BY = {
     "python3 -m shared carry": "test_commands_of_the_readme",
     "python3 -m shared progress": "test_commands_of_the_readme; test_study.py has what it says",
     "python3 -m shared verify handed-in": "test_record_and_verify; test_records.py has what it says",
+    "python3 -m shared bench": "test_bench.py runs its parts and its options",
     "python3 -m shared figures ch06_classification/ch06.ipynb": "test_figures.py runs it on a small notebook",
 }
 
