@@ -92,9 +92,10 @@ class Talk:
         context, device = self.model.context_length, self.model.tok_emb.weight.device
         ids = torch.tensor([ids], device=device)
         cache = self.ch05.KeyValueCache(self.model, 1, min(context, ids.shape[1] + max_new_tokens))
-        with self.ch05.eval_mode(self.model), packed_weights(self.model, max_new_tokens):
+        with packed_weights(self.model, max_new_tokens):
             for _ in range(max_new_tokens):
-                logits = self.ch05.last_logits(self.model, ids, context, cache)
+                with self.ch05.eval_mode(self.model):    # not across the yield: whoever reads may train meanwhile
+                    logits = self.ch05.last_logits(self.model, ids, context, cache)
                 newest = self.ch05.choose_next(logits, temperature, None, top_p)
                 if newest.item() == self.end:
                     return

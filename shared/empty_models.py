@@ -6,7 +6,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class _Skip(TorchFunctionMode):
-    """Leaves out every function of torch.nn.init."""
+    """Leaves out what nn.Linear and nn.Embedding draw for a start."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}

@@ -40,13 +40,22 @@ def main(argv):
     if options.runs < 1:
         parser.error(f"--runs must be 1 or more; it is {options.runs}")
     table = Table()
-    for name in options.parts or parts.PARTS:
-        parts.PARTS[name](table, options)
-    if options.csv:
-        try:
-            table.write(options.start / options.csv)
-        except OSError as error:
-            print(f"{options.csv} cannot be written ({error.strerror}); choose another place", file=sys.stderr)
-            return 1
-        print(f"kept in {options.csv}")
+    status = 0
+    try:
+        for name in options.parts or parts.PARTS:
+            parts.PARTS[name](table, options)
+    finally:    # what has been measured is kept, whatever stops the rest
+        if options.csv:
+            status = keep(table, options.start / options.csv)
+    return status
+
+
+def keep(table, path):
+    """Write the table; 0, or 1 and a line if it cannot be written."""
+    try:
+        table.write(path)
+    except OSError as error:
+        print(f"{path} cannot be written ({error.strerror}); choose another place", file=sys.stderr)
+        return 1
+    print(f"kept in {path}")
     return 0

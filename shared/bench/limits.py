@@ -15,6 +15,8 @@ LAYERS = {(768, 768): 48, (768, 3_072): 12, (3_072, 768): 12, (768, 50_257): 1}
 def seconds_of(function, runs):
     """Median seconds of a function; one run before does not count."""
     function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     times = []
     for _ in range(runs):
         begin = time.perf_counter()

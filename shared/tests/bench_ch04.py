@@ -33,6 +33,8 @@ def step_by_step(ch04, model, drop_rate=0.0):
 
     cfg = {"drop_rate": drop_rate, "context_length": model.pos_emb.num_embeddings,
            "qkv_bias": model.trf_blocks[0].att.W_query.bias is not None,
+           "emb_dim": model.tok_emb.embedding_dim, "n_layers": len(model.trf_blocks),
+           "n_heads": model.trf_blocks[0].att.num_heads,
            "tie_weights": model.out_head.weight is model.tok_emb.weight}  # fmt: skip
     copy = ch04.GPTModel(ch04.GPT_CONFIG_124M | cfg)
     copy.load_state_dict(model.state_dict())

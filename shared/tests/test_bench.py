@@ -47,18 +47,16 @@ def test_texts_have_their_size(spaces):
 
 
 def test_the_operations_are_those_of_the_matrix_products(ch05):
-    """Forward, and twice that backward: 6 operations a token and weight, and the attention's two products."""
+    """Forward, and twice that backward: 6 operations a token and weight; on the CPU without the fused attention."""
     cfg = {"vocab_size": 100, "context_length": 8, "emb_dim": 16, "n_heads": 2, "n_layers": 1, "drop_rate": 0.0,
            "qkv_bias": False}  # fmt: skip
     model = ch05.GPTModel(cfg)
     ids = torch.zeros(2, 9, dtype=torch.int64)
     matrices = 4 * 16 * 16 + 2 * 16 * 64 + 16 * 100
-    attention = 2 * 2 * 2 * 8 * 8 * 16                                    # two products of T x T x D, for two texts
-    forward = 2 * matrices * 2 * 8 + attention
-    assert 0.9 * 3 * forward <= parts.operations(model, ids) <= 1.1 * 3 * forward
+    assert parts.operations(model, ids) == 3 * 2 * matrices * 2 * 8
 
 
-@pytest.mark.parametrize("name", ["tune", "generate"])
+@pytest.mark.parametrize("name", ["train", "tune", "generate"])
 def test_a_part_runs(name):
     made = table.Table()
     parts.PARTS[name](made, argparse.Namespace(quick=True, runs=1, notebooks=None, all_sizes=False))
