@@ -6,8 +6,8 @@
 #
 # What happens with torch 2.13.0 on the CPU, each in a process of its own, after `import torch`:
 #   - nn.Linear and nn.LayerNorm on meta: no new module, no memory;
-#   - nn.Embedding on meta: 822 new Python modules, torch._dynamo and sympy among them, 68 MB, and most of a second.
-#     So too for normal_(), for `a + b`, triu() and masked_fill(); matmul and arange load 486 modules and 33 MB.
+#   - nn.Embedding on meta: 823 new Python modules, torch._dynamo and sympy among them, 68 MB, and most of a second.
+#     So too for normal_(), for `a + b`, triu() and masked_fill(); matmul and arange load 487 modules and 33 MB.
 #   It depends on the operation: what has a kernel of its own for meta (uniform_, mul_, copy_) loads nothing, the others
 #   are computed by Python functions that come with the compiler's packages.
 #
