@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -226,7 +227,7 @@ def transformers_gguf(path):
 LOADING = """
 import json, sys, threading, time
 sys.path.insert(0, {root!r})
-import psutil, torch
+import gguf, psutil, torch                # of what is read lazily, nothing belongs to loading
 {imports}
 torch.nn.functional.linear(torch.rand(64, 64), torch.rand(64, 64))
 def own():
@@ -257,8 +258,7 @@ COURSE = "from shared.carry import load_chapter\nch05 = load_chapter('ch05_pretr
          "    with ch05.without_initialisation():\n" \
          "        model = ch05.GPTModel(ch05.config_of(settings)).eval()\n" \
          "    ch05.load_weights_into_gpt(model, params)\n    return model\n"  # fmt: skip
-# What the calls would import lazily is imported before the clock starts, as it is for the course's.
-THEIRS = "import gguf\nfrom transformers import AutoModelForCausalLM, GPT2LMHeadModel, LlamaForCausalLM"
+THEIRS = "from transformers import AutoModelForCausalLM, GPT2LMHeadModel, LlamaForCausalLM"
 
 
 def load(table, options):
@@ -367,11 +367,11 @@ def words_of(megabytes, spaces=True):
 
 def data(table, options):
     """Tokenizing and making rows of 256: seconds, and the most memory above the start."""
-    sizes = (0.2, 1) if options.quick else (1, 10, 60)
+    sizes = (0.02, 0.2) if options.quick else (1, 10, 60)
     with tempfile.TemporaryDirectory() as folder:
         for spaces, language in ((True, "English"), (False, "without spaces")):
             before = {}
-            for megabytes in sizes if spaces else sizes[:2]:
+            for megabytes in sizes:
                 text = Path(folder) / "text.txt"
                 text.write_text(words_of(megabytes, spaces), encoding="utf-8", newline="")
                 for kind in ("memory", "file"):
@@ -390,20 +390,20 @@ def data(table, options):
 # 6: beginning ---------------------------------------------------------------------------------------------------
 
 
+def finished(program, folder):
+    """Run a Python program in a folder to its end."""
+    subprocess.run([sys.executable, "-c", program], cwd=folder, stdout=subprocess.DEVNULL, check=True)
+
+
 def start(table, options):
     """From nothing to the first output."""
     for name, program in (("python with nothing", "pass"), ("import shared", "import shared"),
                           ("import torch", "import torch")):  # fmt: skip
-        seconds = alternate({name: lambda: subprocess.run([sys.executable, "-c", program], cwd=ROOT,  # noqa: B023
-                                                     check=True)},
-                            options.runs)  # fmt: skip
-        table.add_times("start", seconds)
+        table.add_times("start", alternate({name: partial(finished, program, ROOT)}, options.runs))
     for chapter in chapters()[:1] if options.quick else chapters():
         program = (ROOT / "shared" / "setup_cell.py").read_text(encoding="utf-8")
-        folder = chapter_notebook(chapter).parent
-        seconds = alternate({f"setup cell of {chapter}": lambda: subprocess.run(  # noqa: B023
-            [sys.executable, "-c", program], cwd=folder, stdout=subprocess.DEVNULL, check=True)}, min(2, options.runs))  # noqa: B023
-        table.add_times("start", seconds)
+        way = partial(finished, program, chapter_notebook(chapter).parent)
+        table.add_times("start", alternate({f"setup cell of {chapter}": way}, min(2, options.runs)))
     for path in notebooks() if options.notebooks else ():
         environment = {**os.environ, "COURSE_SCALE": options.notebooks, "COURSE_PROGRESS": "off", "TQDM_DISABLE": "1"}
         begin = time.perf_counter()
@@ -420,7 +420,7 @@ def start(table, options):
 
 def widgets(table, options):
     """From the press of a key on a slider to the new picture, in Chromium."""
-    from shared.bench.redraws import redraws
+    from shared.bench.redraws import redraws  # needs Playwright
 
     paths = [chapter_notebook(chapter).relative_to(ROOT).as_posix() for chapter in chapters()]
     for notebook, name, times in redraws(paths[:1] if options.quick else paths):

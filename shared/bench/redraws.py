@@ -26,11 +26,28 @@ WATCH = """handle => { window.changed = new Promise(done => {
 }); }"""
 
 
+def redraws_in(page, moves):
+    """Yield (name, milliseconds of each press) for the sliders of the open notebook, whose cells have been run.
+
+    A slider that changes no picture, such as the temperature of a chat, is left out.
+    """
+    for number, name in page.evaluate(SLIDERS):
+        handle = page.locator(f"[data-redraw='{number}']")
+        handle.scroll_into_view_if_needed()
+        times = []
+        for move in range(moves):
+            handle.focus()
+            handle.evaluate(WATCH)
+            handle.press("ArrowRight" if move % 2 == 0 else "ArrowLeft")
+            times.append(page.evaluate("() => window.changed"))
+        if None not in times:
+            yield name, times
+
+
 def redraws(notebooks, moves=6):
     """Yield (notebook, name of the slider, milliseconds of each press) for the sliders of notebooks, at small scale.
 
-    A slider that changes no picture, such as the temperature of a chat, is left out. Nothing is yielded where there is
-    no Chromium.
+    Nothing is yielded where there is no Chromium.
     """
     from shared.tests.lab import BROWSER, browser_page, jupyter_lab, open_notebook, run_all
 
@@ -43,15 +60,6 @@ def redraws(notebooks, moves=6):
                 run_all(page)
                 page.locator(".jp-OutputArea-output .jupyter-widgets").last.wait_for()
                 page.wait_for_timeout(2_000)    # until the last one has drawn its controls
-                for number, name in page.evaluate(SLIDERS):
-                    handle = page.locator(f"[data-redraw='{number}']")
-                    handle.scroll_into_view_if_needed()
-                    times = []
-                    for move in range(moves):
-                        handle.focus()
-                        handle.evaluate(WATCH)
-                        handle.press("ArrowRight" if move % 2 == 0 else "ArrowLeft")
-                        times.append(page.evaluate("() => window.changed"))
-                    if None not in times:
-                        yield notebook, name, times
+                for name, times in redraws_in(page, moves):
+                    yield notebook, name, times
                 page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")

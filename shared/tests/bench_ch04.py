@@ -1,22 +1,17 @@
-"""Times one training step of the 124M model against the same model written step by step; and GPT-2 XL on meta.
+"""The chapter's model written step by step, for other benchmarks; and the time and memory of GPT-2 XL on meta.
 
-    python3 -m shared.tests.bench_ch04 [--runs 5] [--batch 2] [--length 256]
+    python3 -m shared.tests.bench_ch04
 
-"Step by step" means: attention, layer normalisation and GELU as the formulas say, and AdamW without fusing. Both
-models start from the same weights and see the same batches, alternating in one process; medians are compared.
+"Step by step" means: attention, layer normalisation and GELU as the formulas say. `python3 -m shared bench train`
+compares a training step of it with the course's.
 """
 
-import argparse
 import math
-import statistics
 import subprocess
 import sys
-import time
 
 import torch
 from torch import nn
-
-from shared.carry import load_chapter
 
 
 def step_by_step(ch04, model, drop_rate=0.0):
@@ -48,39 +43,6 @@ def step_by_step(ch04, model, drop_rate=0.0):
     return copy
 
 
-def train_step(model, optimizer, ids):
-    """One forward and backward pass and one step; returns seconds and loss."""
-    start = time.perf_counter()
-    loss = nn.functional.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return time.perf_counter() - start, loss.item()
-
-
-def compare(runs, batch, length):
-    ch04 = load_chapter("ch04_gpt_model")
-    torch.manual_seed(123)
-    ours = ch04.GPTModel(ch04.GPT_CONFIG_124M | {"drop_rate": 0.0, "context_length": length})
-    models = {"course": ours, "step by step": step_by_step(ch04, ours)}
-    optimizers = {
-        "course": torch.optim.AdamW(ours.parameters(), lr=4e-4, weight_decay=0.1, fused=True),
-        "step by step": torch.optim.AdamW(models["step by step"].parameters(), lr=4e-4, weight_decay=0.1, fused=False),
-    }
-    times, gaps = {name: [] for name in models}, []
-    for _ in range(runs):
-        ids, losses = torch.randint(0, 50_257, (batch, length + 1)), []
-        for name, model in models.items():
-            seconds, loss = train_step(model, optimizers[name], ids)
-            times[name].append(seconds)
-            losses.append(loss)
-        gaps.append(abs(losses[0] - losses[1]))
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, values in times.items():
-        print(f"{name:13} median {medians[name]:.2f} s of {', '.join(f'{value:.2f}' for value in values)}")
-    print(f"ratio {medians['course'] / medians['step by step']:.3f}; losses differ by at most {max(gaps):.1e}")
-
-
 COUNT_XL = """
 import time, torch, psutil
 from shared.carry import load_chapter
@@ -96,15 +58,5 @@ print(f"GPT-2 XL on meta: {n:,} parameters in {seconds:.2f} s, {used / 1e6:.1f} 
 """
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in (("runs", 5), ("batch", 2), ("length", 256)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    options = parser.parse_args()
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, batch {options.batch} x {options.length}")
-    compare(options.runs, options.batch, options.length)
-    subprocess.run([sys.executable, "-c", COUNT_XL], check=True)
-
-
 if __name__ == "__main__":
-    main()
+    subprocess.run([sys.executable, "-c", COUNT_XL], check=True)

@@ -1,15 +1,12 @@
-"""Times chapter 5: its whole training run, and generation with and without the key-value cache.
+"""Times chapter 5's whole training run; `python3 -m shared bench` times its parts.
 
-    COURSE_DATA=folder python3 -m shared.tests.bench_ch05 train       the ten epochs on The Verdict, three times: as
-                                                       the chapter does it, without oneDNN, and step by step with
-                                                       unfused AdamW
-    python3 -m shared.tests.bench_ch05 generate        200 tokens of the 124M model: plain, cached, transformers
+    COURSE_DATA=folder python3 -m shared.tests.bench_ch05
+
+The ten epochs on The Verdict, three times: as the chapter does it, without oneDNN, and step by step with unfused AdamW.
 """
 
 import contextlib
 import io
-import statistics
-import sys
 import tempfile
 import time
 from unittest import mock
@@ -77,32 +74,5 @@ def gpt2_pair(config):
     return ch05, ours, theirs
 
 
-def generate(new_tokens=200, runs=3):
-    """Tokens per second of the 124M model after a prompt of 8 tokens: plain, cached, and transformers' (cached)."""
-    ch05, ours, theirs = gpt2_pair({})
-    prompt = torch.randint(0, 50_257, (1, 8))
-    ways = {
-        "plain": lambda: ch05.generate(ours, prompt, new_tokens, 1024, use_cache=False),
-        "cached": lambda: ch05.generate(ours, prompt, new_tokens, 1024),
-        "transformers": lambda: theirs.generate(
-            prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=new_tokens, min_new_tokens=new_tokens,
-            do_sample=False, use_cache=True, pad_token_id=50_256,
-        ),
-    }  # fmt: skip
-    times, tokens = {name: [] for name in ways}, {}
-    for _ in range(runs):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            tokens[name] = way()
-            times[name].append(time.perf_counter() - start)
-    speeds = {name: new_tokens / statistics.median(seconds) for name, seconds in times.items()}
-    for name, speed in speeds.items():
-        print(f"{name:13} {speed:5.1f} tokens/s, seconds {', '.join(f'{value:.1f}' for value in times[name])}")
-    same = [torch.equal(tokens["cached"], tokens[name]) for name in ("plain", "transformers")]
-    ratios = [speeds["cached"] / speeds[name] for name in ("plain", "transformers")]
-    print(f"cached: {ratios[0]:.1f} x plain, {ratios[1]:.2f} x transformers")
-    print(f"same tokens as plain: {same[0]}, as transformers: {same[1]}")
-
-
 if __name__ == "__main__":
-    {"train": train, "generate": generate}[sys.argv[1]]()
+    train()

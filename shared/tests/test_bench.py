@@ -4,6 +4,7 @@ import argparse
 import csv
 
 import pytest
+import tiktoken
 import torch
 
 from shared import bench
@@ -56,11 +57,22 @@ def test_the_operations_are_those_of_the_matrix_products(ch05):
     assert parts.operations(model, ids) == 3 * 2 * matrices * 2 * 8
 
 
-@pytest.mark.parametrize("name", ["train", "tune", "generate"])
+@pytest.mark.parametrize("name", ["train", "tune", "generate", "start"])
 def test_a_part_runs(name):
     made = table.Table()
     parts.PARTS[name](made, argparse.Namespace(quick=True, runs=1, notebooks=None, all_sizes=False))
     assert len(made.rows) >= 5 and all(value > 0 for _, _, value, *_ in made.rows)
+
+
+@pytest.mark.parametrize("spaces", [True, False])
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_building_rows_counts_them_and_its_own_memory(tmp_path, kind, spaces):
+    """A process that has just begun takes less than this one, whatever this one has taken before."""
+    text = tmp_path / "text.txt"
+    text.write_text(parts.words_of(0.05, spaces), encoding="utf-8", newline="")
+    seconds, megabytes, n_rows = parts.child(["-c", parts.BUILDING.format(root=str(parts.ROOT)), str(text), kind], kind)
+    tokens = tiktoken.get_encoding("gpt2").encode(text.read_text(encoding="utf-8"))
+    assert n_rows == (len(tokens) - 1) // 256 > 10 and 0 < seconds and 0 <= megabytes < 60
 
 
 def test_what_it_may_be_asked(tmp_path, capsys, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 from axe_playwright_python.base import AXE_FILE_PATH  # the file of axe-core that the package brings
 from playwright.sync_api import expect
 
+from shared.bench.redraws import redraws_in
 from shared.course import chapter_notebook, read_notebook
 from shared.notebooks import text_of
 from shared.tests.lab import BROWSER, browser_page, errors_and_counts, jupyter_lab, open_notebook, run_all
@@ -156,6 +157,10 @@ def use_appendix_d(page):
     schedule = Widgets(page, "schedule_explorer(")
     schedule.move("warmup")
     schedule.move("initial / peak")
+    # What `python3 -m shared bench widgets` times.
+    timed = {name: times for name, times in redraws_in(page, moves=1)}
+    assert "schedule_explorer, warmup" in timed and len(timed) == 6
+    assert all(0 < milliseconds for times in timed.values() for milliseconds in times)
 
 
 def use_appendix_e(page):
