@@ -157,7 +157,6 @@ FAULTS = {
     ],
     "appendix_d_training_loop": [
         ("scales of the columns", "scales = weight.abs().amax(dim=1) / 127", "scales = weight.abs().amax(dim=0)[0] / 127 * torch.ones(len(weight))"),
-        ("a row of zeros divides by 0", "scales.clamp(min=1e-30)[:, None]", "scales[:, None]"),
         ("scales forgotten", "numbers, scales.bfloat16())", "numbers, torch.ones_like(scales).bfloat16())"),
         ("output layer in 8 bits", "for part in model.trf_blocks.modules():\n        for name, child", "for part in model.modules():\n        for name, child"),
         ("bias of 8 bits forgotten", "product if self.bias is None else product + self.bias", "product"),
