@@ -30,7 +30,7 @@ from shared import guards
 from shared.assets import fetch_gpt2, gpt2_vocabulary
 from shared.checkpoints import remaining_batches
 from shared.empty_models import without_initialisation
-from shared.fast_linear import packed_weights
+from shared.fast_linear import packed_weights, with_fast_linears
 from shared.gguf_files import GgufFile, gpt2_settings, llama_settings, modelfile, vocabulary, vocabulary_settings, write_gguf
 from shared.gpt2_files import read_config, read_tensors
 from shared.texts import whole_characters
@@ -1624,7 +1624,7 @@ def pretrained_model(model_size="124M", drop_rate=0.0):
     Dropout is off as a rule: with a thousand examples and a few passes, the model needs every hint it gets.
     """
     settings, params = download_and_load_gpt2(model_size, models_dir="gpt2")
-    model = GPTModel({**config_of(settings), "drop_rate": drop_rate})
+    model = with_fast_linears(GPTModel({**config_of(settings), "drop_rate": drop_rate}))
     load_weights_into_gpt(model, params)
     return model.eval()
 
