@@ -13,6 +13,7 @@ import json
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 from shared import address
@@ -225,7 +226,9 @@ def main(argv):
         try:
             if modes[0] == "--run":
                 print(f"running {name}", flush=True)
+                begin = time.monotonic()
                 save(execute(path), path)
+                print(f"   {(time.monotonic() - begin) / 60:.1f} minutes")
             elif modes[0] == "--tidy":
                 save(read_notebook(path), path)
             found = [f"{name}: {problem}" for problem in problems(path)]
