@@ -1234,7 +1234,7 @@ def load_weights_into_gpt(gpt, params):
     guards.arrays_fit(given, {place: shape_in_file(*where) for place, where in places.items()}, len(gpt.trf_blocks))
     for place, (parameters, transposed) in places.items():
         for parameter, piece in zip(parameters, given[place].chunk(len(parameters), dim=-1)):
-            parameter.copy_(piece.T if transposed else piece)
+            parameter.copy_(piece.contiguous().T if transposed else piece)    # PyTorch turns a whole matrix faster
     if not own_head:
         gpt.out_head.weight = gpt.tok_emb.weight
 
