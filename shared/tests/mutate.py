@@ -147,7 +147,7 @@ FAULTS = {
         ("merges written in another order", "sorted(tokenizer.ranks, key=tokenizer.ranks.get)", "sorted(tokenizer.ranks)"),
         ("checkpoint written in place", "with whole_file(path) as file:\n            torch.save", 'with open(path, "wb") as file:\n            torch.save'),
         ("heads not compared", "        if there != here:", "        if False:"),
-        ("matrices not transposed", "piece.T if transposed else piece", "piece.reshape(parameter.shape)"),
+        ("matrices not transposed", "piece.contiguous().T if transposed else piece", "piece.reshape(parameter.shape)"),
         ("left-over arrays accepted", "        if name not in wanted:\n            raise", "        if False:\n            raise"),
         ("another activation accepted", '    "activation_function": ("gelu_new", "gelu_pytorch_tanh", "gelu_fast"),\n', ""),
         ("files outside of the folder read", "Path(name).name != name", "False"),

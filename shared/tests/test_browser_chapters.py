@@ -185,11 +185,15 @@ CUT_OFF = """() => [
 
 # All widgets in one run, since each run of axe looks through the whole page first. JupyterLab's body has no height, and
 # what surrounds a cell hides what lies outside the window, so axe would take nearly everything for invisible, and the
-# contrast of all texts would pass without being computed: meanwhile, nothing around a widget hides anything.
+# contrast of all texts would pass without being computed. So meanwhile nothing around a widget hides anything, nothing
+# else is in the picture, and where a cell reaches beyond the notebook there is the notebook's ground.
 AXE = """async () => {
   const boxes = [...document.querySelectorAll('.jp-Notebook .jp-OutputArea-output .course-keys')];
   const shown = document.createElement('style');
-  shown.textContent = ':has(.course-keys) { overflow: visible !important; contain: none !important; }';
+  shown.textContent = `
+    :has(.course-keys) { overflow: visible !important; contain: none !important; }
+    :has(.jp-Notebook) { background: var(--jp-layout-color0) !important; }
+    body :not(:has(.course-keys), .course-keys, .course-keys *) { visibility: hidden !important; }`;
   document.head.append(shown);
   await new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve)));
   const found = await window.axe.run({include: boxes}, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']});

@@ -304,7 +304,7 @@ def test_stopped_by_a_signal_and_started_again_it_is_the_same_run(data, uncut, t
         for line in process.stdout:
             if line.startswith("step 3 "):
                 process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(HANGS) == 0
     stopped = torch.load(tmp_path / "checkpoint.pth", weights_only=True)["progress"]["step"]
     assert 3 <= stopped < 12
     printed = run(data, tmp_path)
@@ -458,10 +458,10 @@ def test_a_run_that_holds_its_peak_has_an_open_end(train, data, tmp_path):
         for line in process.stdout:
             if line.startswith("step 3 "):
                 process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(HANGS) == 0
     stopped = torch.load(tmp_path / "open" / "checkpoint.pth", weights_only=True)["progress"]["step"]
     assert stopped <= 57
-    run(data, tmp_path / "open", steps=60, decay_steps=3, save_every=1)
+    run(data, tmp_path / "open", steps=60, decay_steps=3)
     assert same(weights(tmp_path / "planned"), weights(tmp_path / "open"))
     rates = [float(line["lr"]) for line in log(tmp_path / "open")]
     assert rates[3:58] == [1e-3] * 55 and 1e-4 < rates[59] < rates[58] < 1e-3
