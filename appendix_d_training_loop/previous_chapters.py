@@ -26,7 +26,7 @@ from shared import guards
 from shared.assets import fetch_gpt2, gpt2_vocabulary
 from shared.checkpoints import remaining_batches
 from shared.empty_models import without_initialisation
-from shared.fast_linear import packed_weights
+from shared.fast_linear import packed_weights, with_fast_linears
 from shared.gguf_files import GgufFile, gpt2_settings, llama_settings, modelfile, vocabulary, vocabulary_settings, write_gguf
 from shared.gpt2_files import read_config, read_tensors
 from shared.texts import whole_characters
@@ -1411,7 +1411,7 @@ def load_modern(file, context_length=2_048, in_order=halves_from_neighbours):
     for name, parameter, n_heads in layout:
         tensor = file.tensor(name)
         parameter.copy_(in_order(tensor, n_heads) if n_heads else tensor)
-    return model
+    return with_fast_linears(model)
 
 
 def chat_ids(messages, tokenizer):

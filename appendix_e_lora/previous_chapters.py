@@ -1415,7 +1415,7 @@ def load_modern(file, context_length=2_048, in_order=halves_from_neighbours):
     for name, parameter, n_heads in layout:
         tensor = file.tensor(name)
         parameter.copy_(in_order(tensor, n_heads) if n_heads else tensor)
-    return model
+    return with_fast_linears(model)
 
 
 def chat_ids(messages, tokenizer):

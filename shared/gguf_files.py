@@ -7,6 +7,7 @@ Source: the GGUF specification of the ggml project, version 3.
 """
 
 import contextlib
+import functools
 import math
 import os
 import struct
@@ -21,7 +22,7 @@ from shared.course import count_of, part_of
 MAGIC, VERSIONS = b"GGUF", (2, 3)
 STRING, ARRAY = 8, 9
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-ROWS_AT_ONCE = 2_000_000  # numbers that are turned into float32 in one go
+ROWS_AT_ONCE = 250_000  # numbers that are turned into float32 in one go
 
 # What a llama may say about its computation, and what ModernGPT does. Names and sizes do not matter here.
 LLAMA_SIZES = {
@@ -288,6 +289,7 @@ def vocabulary(file, splitting):
     byte_of = {character: byte for byte, character in enumerate(_byte_characters())}
     special = {token: number for number, token in enumerate(tokens) if types[number] != 1}
     try:
+        @functools.cache    # merges name the same tokens again and again: one object for each
         def as_bytes(token):
             return bytes(byte_of[character] for character in token)
 
