@@ -15,6 +15,8 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from shared import gguf_files, llama_cpp
 from shared.assets import SAMPLES
 from shared.carry import load_chapter
+from shared.fast_linear import FastLinear
+from shared.fast_linear import available as fast_linear_available
 from shared.tests.test_ch02 import random_texts
 
 CFG = {"vocab_size": 264, "context_length": 64, "emb_dim": 32, "hidden_dim": 96, "n_heads": 4, "n_kv_heads": 2,
@@ -77,6 +79,21 @@ def test_a_file_brings_the_model_back(ch05, tokenizer, tmp_path, changes):
     assert its_tokenizer.special == tokenizer.special
     ids = torch.randint(0, 264, (1, 9))
     assert torch.equal(ch05.generate(back, ids, 20, 64), ch05.generate(ours, ids, 20, 64))
+
+
+def test_a_model_from_a_file_computes_with_onednn(ch05, tokenizer, tmp_path):
+    ch05.export_gguf(random_modern(ch05), tmp_path, tokenizer=tokenizer)
+    model, _ = ch05.load_gguf(tmp_path / "model.gguf")
+    linears = [part for part in model.modules() if isinstance(part, torch.nn.Linear)]
+    assert linears and all((type(part) is FastLinear) == fast_linear_available() for part in linears)
+
+
+def test_merges_and_tokens_share_their_bytes(ch05, tokenizer, tmp_path):
+    """A merge names two tokens: held again for every merge, they would take more memory than the tokens themselves."""
+    ch05.export_gguf(random_modern(ch05), tmp_path, tokenizer=tokenizer)
+    id_of, ranks, _ = gguf_files.vocabulary(gguf_files.GgufFile(tmp_path / "model.gguf"), ("smollm",))
+    tokens = {token: token for token in id_of}
+    assert ranks and all(part is tokens[part] for pair in ranks for part in pair if len(part) > 1)
 
 
 def test_the_context_is_cut_and_one_mask_serves_all_blocks(ch05, tokenizer, tmp_path):
