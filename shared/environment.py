@@ -23,7 +23,7 @@ REQUIREMENTS = ROOT / "requirements.txt"
 OLDEST_PYTHON = (3, 11)
 FRESH_INSTALL_GB = 3
 STAMP = ".course-stamp"    # in the environment: hash of the requirements.txt that was installed completely
-LOCK = ".course-lock"      # in the environment: process id of the launcher that is working on it
+LOCK = ".course-lock"      # in the environment: process id of the launcher that is working on it, or of its pip
 
 # Settings that would make a child's Python or pip look in, or install into, another place than its own environment.
 LEADS_ASTRAY = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "PYTHONUSERBASE", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV",
@@ -198,7 +198,7 @@ def _prepare(folder):
         state = ask(python)
     if state["unmet"]:
         (folder / STAMP).unlink(missing_ok=True)    # until pip is through, it would be a lie
-        _install(python)
+        _install(python, folder / LOCK)
     if ours:
         settings = folder / "share" / "jupyter" / "lab" / "settings"
         settings.mkdir(parents=True, exist_ok=True)
@@ -236,16 +236,19 @@ def _no_ensurepip(what):
             "Then repeat the command.")
 
 
-def _install(python):
+def _install(python, lock):
     """Run pip; its progress goes to the terminal, its complaints there and into the message if it fails."""
     say(f"Installing the packages of {REQUIREMENTS.name}: minutes the first time")
     command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "-r", str(REQUIREMENTS)]
     complaints = deque(maxlen=400)
     with subprocess.Popen(command, env=clean_environment(), cwd=ROOT, stderr=subprocess.PIPE,
                           encoding="utf-8", errors="replace") as pip:
+        # If the launcher alone is killed, pip goes on: the next launcher has to wait for it, as for a living one.
+        lock.write_text(str(pip.pid), encoding="utf-8")
         for line in pip.stderr:
             print(line, end="", file=sys.stderr, flush=True)
             complaints.append(line)
+    lock.write_text(str(os.getpid()), encoding="utf-8")
     state = ask(python) or {"unmet": {"(Python does not start)": None}}
     if pip.returncode == 0 and not state["unmet"]:
         return

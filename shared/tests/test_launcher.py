@@ -243,7 +243,7 @@ def test_pip_failures_become_advice(environment, tmp_path, monkeypatch, complain
     (fake_pip / "__main__.py").write_text(f"import sys\nsys.exit({complaint!r})\n", encoding="utf-8")
     monkeypatch.setattr(environment, "clean_environment", lambda: {**os.environ, "PYTHONPATH": str(fake_pip.parent)})
     with pytest.raises(environment.EnvironmentProblem) as caught:
-        environment._install(sys.executable)
+        environment._install(sys.executable, tmp_path / "lock")
     assert advice in str(caught.value) and "repeat the command" in str(caught.value)
 
 
@@ -254,7 +254,7 @@ def test_a_pip_that_installs_elsewhere_is_noticed(environment, tmp_path, monkeyp
     (fake_pip / "__main__.py").touch()    # ends well, does nothing
     monkeypatch.setattr(environment, "clean_environment", lambda: {**os.environ, "PYTHONPATH": str(fake_pip.parent)})
     with pytest.raises(environment.EnvironmentProblem, match="still missing: stand-ins"):
-        environment._install(sys.executable)
+        environment._install(sys.executable, tmp_path / "lock")
 
 
 def test_children_of_pip_see_nothing_that_leads_astray(environment, monkeypatch):
@@ -289,6 +289,29 @@ def test_lock_of_a_dead_launcher_is_taken_over(environment, course):
     with environment.only_one_launcher(course / ".venv"):
         assert lock.read_text(encoding="utf-8") == str(os.getpid())
     assert not (course / ".venv").exists()    # nothing was made, so nothing stays
+
+
+def test_while_pip_runs_the_lock_is_its_own(environment, tmp_path, monkeypatch):
+    """So that a pip whose launcher was killed is waited for, and not joined by a second one in the same folder."""
+    fake_pip = tmp_path / "modules" / "pip"
+    fake_pip.mkdir(parents=True)
+    (fake_pip / "__init__.py").touch()
+    lock, seen = tmp_path / "lock", tmp_path / "seen"
+    # It waits until the launcher has written its number, and fails if that never comes.
+    (fake_pip / "__main__.py").write_text(f"""
+import os, pathlib, time
+lock = pathlib.Path({str(lock)!r})
+for _ in range(3_000):
+    if lock.exists() and lock.read_text() == str(os.getpid()):
+        pathlib.Path({str(seen)!r}).touch()
+        break
+    time.sleep(0.01)
+""", encoding="utf-8")
+    monkeypatch.setattr(environment, "clean_environment", lambda: {**os.environ, "PYTHONPATH": str(fake_pip.parent)})
+    with pytest.raises(environment.EnvironmentProblem, match="still missing"):
+        environment._install(sys.executable, lock)
+    assert seen.exists()
+    assert lock.read_text(encoding="utf-8") == str(os.getpid())    # pip is through: the launcher's again
 
 
 @pytest.mark.parametrize("content", [str(os.getpid()), ""], ids=["process id", "not yet written"])
